@@ -1,0 +1,79 @@
+"""Response heads: what every answer says about itself, on success and on failure."""
+
+from __future__ import annotations
+
+from gateway.accounting.money import format_usd
+from gateway.errors import GatewayError, MethodNotAllowed
+from gateway.exchange import Exchange, Reply
+
+Headers = list[tuple[bytes, bytes]]
+
+_STREAM: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold events back
+]
+_JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+
+
+def stream_head(exchange: Exchange, now_s: float, reply: Reply | None = None) -> Headers:
+    """For a stream; without ``reply`` the head goes out before it is known who answers."""
+    headers = [*_STREAM, *_common(exchange, now_s)]
+    if reply is not None:
+        headers += _answered_by(exchange)
+        headers += reply.headers
+    return headers
+
+
+def body_head(exchange: Exchange, now_s: float, length: int, reply: Reply) -> Headers:
+    """For one body of ``length`` bytes."""
+    headers = [_JSON, (b"content-length", b"%d" % length), *_common(exchange, now_s)]
+    if exchange.call is not None:
+        headers += _answered_by(exchange)
+        bill = exchange.call.bill()
+        if bill.priced:
+            headers.append((b"x-gateway-cost-usd", format_usd(bill.cost_nanousd).encode()))
+    return headers + reply.headers
+
+
+def error_head(exchange: Exchange, now_s: float, length: int, error: GatewayError) -> Headers:
+    headers = [_JSON, (b"content-length", b"%d" % length), *_common(exchange, now_s)]
+    if exchange.call is not None:
+        headers += _answered_by(exchange)
+    return headers + retry_headers(error)
+
+
+def retry_headers(error: GatewayError) -> Headers:
+    """Whether and when to try again, in the headers that client libraries act upon."""
+    headers: Headers = []
+    if error.status in (429, 503):
+        headers.append((b"retry-after", b"%d" % max(1, error.retry_after_s or 1)))
+        headers.append((b"x-should-retry", b"true" if error.retryable else b"false"))
+    elif not error.retryable:
+        headers.append((b"x-should-retry", b"false"))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", error.allow.encode()))
+    return headers
+
+
+def _common(exchange: Exchange, now_s: float) -> Headers:
+    upstream_s = exchange.call.waited_s(now_s) if exchange.call is not None else 0.0
+    own_s = now_s - exchange.started_s - upstream_s
+    return [
+        (b"x-request-id", exchange.request_id.encode()),
+        (
+            b"server-timing",
+            b"gateway;dur=%.3f, upstream;dur=%.3f" % (max(own_s, 0.0) * 1e3, upstream_s * 1e3),
+        ),
+    ]
+
+
+def _answered_by(exchange: Exchange) -> Headers:
+    call = exchange.call
+    if call is None or call.last is None:
+        return []
+    return [
+        (b"x-gateway-model", call.last.group.name.encode()),
+        (b"x-gateway-deployment", call.last.deployment.id.encode()),
+        (b"x-gateway-attempts", b"%d" % len(call.attempts)),
+    ]

@@ -1,0 +1,34 @@
+"""Tasks that the application owns: held, named, and never silent when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+Failed = Callable[[str, BaseException, str], None]
+
+
+class Tasks:
+    """``failed``: told of an exception that ends a task; the others go on."""
+
+    def __init__(self, failed: Failed) -> None:
+        self._failed = failed
+        self._running: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def close(self) -> None:
+        """Cancels what still runs and waits for it."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(f"task_failed:{task.get_name()}", error, "")
