@@ -1,0 +1,116 @@
+"""What an exchange leaves behind: its row in the ledger, and what the metrics count."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from gateway.accounting.journal import Journal
+from gateway.accounting.money import format_usd
+from gateway.exchange import Exchange, Outcome
+from gateway.telemetry.log import Log
+
+if TYPE_CHECKING:
+    from gateway.calls.call import Bill, Call
+
+_NOTHING = {"input_tokens": 0, "output_tokens": 0, "cached_input_tokens": 0}
+
+
+class Settlement:
+    """Made when the exchange has ended; called by the settler, until it has been written."""
+
+    __slots__ = ("_ended_at_s", "_exchange", "_journal", "_log", "_outcome")
+
+    def __init__(self, exchange: Exchange, outcome: Outcome, journal: Journal, log: Log) -> None:
+        self._exchange = exchange
+        self._outcome = outcome
+        self._journal = journal
+        self._log = log
+        self._ended_at_s = time.time()
+
+    def __call__(self) -> None:
+        """Raises ``Unavailable`` when the ledger has no room yet: nothing has been counted then."""
+        call = self._exchange.call
+        bill = None if call is None else call.bill()
+        self._journal.append(self._row(call, bill))
+        if call is not None and bill is not None:
+            self._count(call, bill)
+
+    def _row(self, call: Call | None, bill: Bill | None) -> dict[str, Any]:
+        exchange = self._exchange
+        assert exchange.key is not None and exchange.route is not None
+        row = {
+            "kind": "exchange",
+            "request_id": exchange.request_id,
+            "time": _rfc3339(self._ended_at_s),
+            "tenant": exchange.key.tenant.name,
+            "key": exchange.key.id,
+            "feature": exchange.feature,
+            "user": exchange.user,
+            "tags": exchange.tags,
+            "operation": exchange.operation.value,
+            "model": exchange.route.group.name,
+            "outcome": self._outcome.name,
+            "degraded": None,
+            "error_code": self._outcome.code or None,
+        }
+        return row | (_UNANSWERED if call is None or bill is None else _answered(call, bill))
+
+    def _count(self, call: Call, bill: Bill) -> None:
+        assert self._exchange.route is not None
+        metrics = self._exchange.route.metrics
+        for attempt in call.attempts:
+            metrics.attempt(attempt.outcome)
+            if attempt.usage_rejected:
+                self._log.event(
+                    "usage_rejected",
+                    level="warning",
+                    request_id=self._exchange.request_id,
+                    deployment=attempt.deployment.id,
+                )
+        metrics.settled(
+            self._exchange.feature,
+            bill.source,
+            input_tokens=bill.usage.input,
+            output_tokens=bill.usage.output,
+            cost_nanousd=bill.cost_nanousd if bill.priced else None,
+        )
+
+
+_UNANSWERED: dict[str, Any] = {
+    "deployment": None,
+    "provider": None,
+    "attempts": [],
+    "usage": _NOTHING,
+    "cost_usd": format_usd(0),
+    "charged_usd": format_usd(0),
+    "cost_source": "provider",
+    "price": None,
+}
+
+
+def _answered(call: Call, bill: Bill) -> dict[str, Any]:
+    deployment = call.attempts[-1].deployment
+    price = deployment.price
+    return {
+        "deployment": deployment.id,
+        "provider": deployment.provider.name,
+        "attempts": [
+            {"deployment": a.deployment.id, "outcome": a.outcome, "status": a.status} for a in call.attempts
+        ],
+        "usage": {
+            "input_tokens": bill.usage.input,
+            "output_tokens": bill.usage.output,
+            "cached_input_tokens": bill.usage.cached_input,
+        },
+        "cost_usd": format_usd(bill.cost_nanousd),
+        "charged_usd": format_usd(bill.charged_nanousd),
+        "cost_source": bill.source,
+        "price": None if price is None else price.tier(bill.usage.input).as_row(),
+    }
+
+
+def _rfc3339(at_s: float) -> str:
+    at = datetime.fromtimestamp(at_s, timezone.utc)
+    return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
