@@ -1,0 +1,1 @@
+"""Calls: one upstream answer in the making, and who waits for it."""

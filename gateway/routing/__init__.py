@@ -1,0 +1,1 @@
+"""The inner tier: from a model group to one upstream answer."""
