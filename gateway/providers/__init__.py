@@ -1,0 +1,1 @@
+"""Providers: URL, credentials, quirks and error classes per kind."""

@@ -1,0 +1,157 @@
+"""What a provider's refusal means: from status, headers and body to the error tree."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from gateway.errors import (
+    Sent,
+    UpstreamAuthError,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
+
+_UNPAID = frozenset(
+    {"insufficient_quota", "usage_limit_reached", "billing_error", "billing_hard_limit_reached"}
+)
+_CONTEXT = frozenset({"context_length_exceeded", "string_above_max_length"})
+_FILTER = frozenset({"content_filter", "content_policy_violation", "responsibleaipolicyviolation"})
+_STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "overloaded_error": 529,
+    "timeout_error": 504,
+}
+_SECRET = re.compile(r"\b(?:sk|pk|key|org|proj)-[\w*-]{6,}|\bAIza[\w-]{10,}|https?://\S+")
+_MESSAGE_CHARS = 500
+MAX_RETRY_AFTER_S = 86_400.0
+
+
+def refusal(status: int, header: Callable[[str], str | None], body: bytes) -> UpstreamError:
+    """The error for an answer whose status is not 2xx. ``body``: its first 64 KiB at most."""
+    reported = _reported(body)
+    error = _classify(status, reported, retry_after_s(header))
+    error.detail = f"status {status}: {body[:2048].decode('utf-8', 'replace')}"
+    return error
+
+
+def fault(reported: Any) -> UpstreamError:
+    """The error for an error object inside an answer that began with 200."""
+    error = reported if isinstance(reported, dict) else {"message": str(reported)}
+    status = next((v for v in (error.get("status"), error.get("code")) if type(v) is int), None)
+    if status is None or not 400 <= status <= 599:
+        status = _STATUS_OF_TYPE.get(str(error.get("type")), 500)
+    found = _classify(status, error, None)
+    found.detail = f"in-band error: {orjson.dumps(error)[:2048].decode('utf-8', 'replace')}"
+    return found
+
+
+def retry_after_s(header: Callable[[str], str | None]) -> float | None:
+    """Seconds that the provider asks to wait, None where it names no usable time."""
+    for name, unit_s in (
+        ("retry-after-ms", 1e-3),
+        ("x-ms-retry-after-ms", 1e-3),
+        ("retry-after", 1.0),
+    ):
+        value = header(name)
+        if value is None:
+            continue
+        try:
+            wait_s = float(value) * unit_s
+        except ValueError:
+            continue
+        if math.isfinite(wait_s) and 0 <= wait_s <= MAX_RETRY_AFTER_S:
+            return wait_s
+    return None
+
+
+def _reported(body: bytes) -> dict[str, Any]:
+    try:
+        native = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    error = native.get("error", native) if isinstance(native, dict) else None
+    return error if isinstance(error, dict) else {"message": error} if isinstance(error, str) else {}
+
+
+def _classify(status: int, reported: dict[str, Any], wait_s: float | None) -> UpstreamError:
+    code = str(reported.get("code") or "").lower()
+    kind = str(reported.get("type") or "").lower()
+    if status in (401, 403):
+        return UpstreamAuthError("The provider refused the gateway's credentials.", upstream_status=status)
+    if status in (402, 429) or code in _UNPAID:
+        return _limited(status, code in _UNPAID or kind in _UNPAID or status == 402, wait_s)
+    if status in (503, 529):
+        named = f" ({kind})" if kind in _STATUS_OF_TYPE else ""
+        return UpstreamRefused(
+            f"The provider is overloaded{named}.",
+            upstream_status=status,
+            retry_after_s=_whole_s(wait_s or 1),
+        )
+    if status in (400, 404, 409, 413, 415, 422):
+        return _rejected(status, code, reported)
+    if status in (408, 504):
+        return UpstreamTimeout("The provider timed out.", upstream_status=status)
+    return UpstreamError(f"The provider answered with status {status}.", upstream_status=status)
+
+
+def _limited(status: int, unpaid: bool, wait_s: float | None) -> UpstreamError:
+    """429: come back later, or (no credit left) do not."""
+    return UpstreamRefused(
+        "The provider's quota is used up." if unpaid else "The provider limits the rate of requests.",
+        status=429,
+        code="upstream_rate_limited",
+        sent=Sent.HARD if unpaid else Sent.REFUSED,
+        retryable=not unpaid,
+        retry_after_s=_whole_s(wait_s if wait_s is not None else 10),
+        upstream_status=status,
+        blames_deployment=False,
+    )
+
+
+def _rejected(status: int, code: str, reported: dict[str, Any]) -> UpstreamError:
+    inner = reported.get("innererror")
+    inner_code = str(inner.get("code") if isinstance(inner, dict) else "").lower()
+    if status == 404:
+        return UpstreamError(
+            "The provider does not know the configured model or path.",
+            sent=Sent.HARD,
+            retryable=False,
+            upstream_status=status,
+        )
+    public = "invalid_request"
+    if code in _CONTEXT:
+        public = "context_length_exceeded"
+    elif code in _FILTER or inner_code in _FILTER:
+        public = "content_filter"
+    elif status == 413:
+        public = "body_too_large"
+    param = reported.get("param")
+    return UpstreamRejected(
+        _public_message(reported.get("message")),
+        code=public,
+        status=413 if status == 413 else 400,
+        param=param if isinstance(param, str) else None,
+        upstream_status=status,
+    )
+
+
+def _public_message(text: Any) -> str:
+    """A provider's word about the request itself, with what could be a credential or address removed."""
+    if not isinstance(text, str) or not text:
+        return "The provider rejected the request."
+    return _SECRET.sub("[…]", text[:_MESSAGE_CHARS])
+
+
+def _whole_s(wait_s: float) -> int:
+    return max(1, math.ceil(wait_s))
