@@ -1,0 +1,1 @@
+"""Control state: keys, switches, and the index of what is running."""

@@ -1,0 +1,1 @@
+"""The outer tier: one class per file, wired in ``app.py``."""
