@@ -50,8 +50,8 @@ class Sink(Protocol):
     silences, behind ``head()`` where no head has gone out yet.
     """
 
-    started: bool
-
+    @property
+    def started(self) -> bool: ...
     @property
     def gone(self) -> bool: ...
     def on_gone(self, fire: Callable[[Reason], None]) -> None: ...

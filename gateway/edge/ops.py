@@ -1,0 +1,82 @@
+"""For operators: liveness, readiness, metrics; errors in the shape that clients know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from gateway.edge.request_id import new_request_id
+from gateway.errors import GatewayError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
+from gateway.heads import retry_headers
+
+Readiness = Callable[[], dict[str, Any]]
+Render = Callable[[], bytes]
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def ops_app(
+    readiness: Readiness, render_metrics: Render, failed: Callable[[str, BaseException, str], None]
+) -> FastAPI:
+    """``readiness``: ``{"ready": bool, "reasons": […], …}``. ``render_metrics`` runs in a thread."""
+    app = FastAPI(title="llm-gateway", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return _json({"status": "ok"})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        state = readiness()
+        return _json(state, 200 if state["ready"] else 503)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(render_metrics(), media_type=METRICS_TYPE)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return _refusal(_mapped(request, error))
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        request_id = new_request_id()
+        failed("internal_error", error, request_id)
+        return _refusal(InternalError("The gateway failed."), request_id)
+
+    return app
+
+
+def _mapped(request: Request, error: HTTPException) -> GatewayError:
+    path = request.url.path[:200]
+    if error.status_code == 404:
+        return NotFound(f"There is no {path!r} here.")
+    if error.status_code == 405:
+        return MethodNotAllowed(
+            f"{path!r} does not take {request.method}.",
+            allow=(error.headers or {}).get("allow", "GET"),
+        )
+    return InvalidRequest("The request cannot be answered.")
+
+
+def _json(native: dict[str, Any], status: int = 200) -> Response:
+    return Response(
+        orjson.dumps(native),
+        status,
+        media_type="application/json",
+        headers={"x-request-id": new_request_id()},
+    )
+
+
+def _refusal(error: GatewayError, request_id: str | None = None) -> Response:
+    request_id = request_id or new_request_id()
+    response = Response(orjson.dumps(error.body(request_id)), error.status, media_type="application/json")
+    response.headers["x-request-id"] = request_id
+    for name, value in retry_headers(error):
+        response.headers[name.decode()] = value.decode()
+    return response
