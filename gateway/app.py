@@ -1,0 +1,199 @@
+"""The composition root: the only file that sees everything. It wires, starts and ends the parts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from gateway.accounting.journal import Journal, claim_writer
+from gateway.accounting.settle import Settler
+from gateway.building import Transports, build_snapshot
+from gateway.calls.inline import dispatch
+from gateway.control.bytes_in_flight import BytesInFlight
+from gateway.control.live import LiveExchanges
+from gateway.edge.asgi import DataPlane
+from gateway.edge.ops import ops_app
+from gateway.interrupt import Reason
+from gateway.middleware.audit import Audit
+from gateway.middleware.authenticate import Authenticate
+from gateway.middleware.limits import Limits
+from gateway.middleware.measure import Measure
+from gateway.middleware.models import Models
+from gateway.middleware.receive import Receive
+from gateway.pipeline import Pipeline
+from gateway.reload import ConfigWatch
+from gateway.runtime import Snapshot
+from gateway.settings import ConfigInvalid, Settings
+from gateway.stage import Middleware
+from gateway.tasks import Tasks
+from gateway.telemetry.lag import LagProbe
+from gateway.telemetry.log import Log
+from gateway.telemetry.metrics import Metrics
+
+IN_FLIGHT_BYTES = 256 << 20
+IDLE_CHECK_S = 5.0
+FLUSH_S = 10.0
+
+Load = Callable[[], Settings]
+
+
+class App:
+    """One process. Made inside its event loop; ``asgi`` is what the server calls.
+
+    ``load`` reads the configuration again; ``path`` is what is watched for changes (None: nothing).
+    Raises ``OSError`` and ``WriterLocked`` when the ledger cannot be kept in ``storage.data_dir``.
+    """
+
+    def __init__(self, settings: Settings, load: Load, path: Path | None, log: Log) -> None:
+        loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._load = load
+        self._log = log
+        self._draining = False
+        self._rejected: str | None = None
+        self.metrics = Metrics(CollectorRegistry(auto_describe=False))
+        self._tasks = Tasks(self._failed)
+        self._lag = LagProbe(loop)
+        self._live = LiveExchanges()
+        self._transports = Transports()
+        self._journal = self._open_journal(Path(settings.storage.data_dir))
+        self._settler = Settler(self._failed)
+        self._snapshot = self._build(settings)
+        self._watch = None if path is None else ConfigWatch(path, self.reload)
+        self._reloading: asyncio.Task[None] | None = None
+        pipeline = Pipeline(self._chain(), dispatch, self._failed)
+        ops = ops_app(self._readiness, self._render_metrics, self._failed)
+        self.asgi = DataPlane(pipeline, lambda: self._snapshot, ops)
+
+    def _chain(self) -> tuple[Middleware, ...]:
+        """The order of a request. Places of the stages to come: KillSwitch before Limits; Redact, Cache
+        and Screen, in this order, behind it."""
+        return (
+            Audit(self._log, self._live),
+            Measure(self.metrics),
+            Authenticate(),
+            Models(),
+            Receive(BytesInFlight(IN_FLIGHT_BYTES)),
+            Limits(self._journal, self._settler, self._log),
+        )
+
+    def start(self) -> None:
+        self._lag.start()
+        self._settler.start(lambda work: self._tasks.spawn(work, "settler"))
+        self._tasks.spawn(self._close_idle(), "idle connections")
+        if self._watch is not None:
+            self._tasks.spawn(self._watch.run(), "configuration watch")
+
+    def drain(self) -> None:
+        """Not ready any more; what runs goes on."""
+        self._draining = True
+        self._log.event("draining", running=len(self._live))
+
+    def end_running(self) -> None:
+        """Ends what still runs, with an error that says why."""
+        self._live.fire(Reason.DRAINING)
+
+    async def stop(self) -> None:
+        """Writes what has been settled, then lets go of everything."""
+        await self._settler.close()
+        await self._tasks.close()
+        await self._transports.aclose()
+        self._lag.stop()
+        lost = await asyncio.to_thread(self._journal.close, FLUSH_S)
+        self._log.event("stopped", rows_lost=lost)
+
+    def reload(self) -> None:
+        """Takes up the files as they are now, in the background; one change at a time."""
+        if self._reloading is None or self._reloading.done():
+            self._reloading = self._tasks.spawn(self._reload(), "reload")
+
+    async def _reload(self) -> None:
+        try:
+            settings = await asyncio.to_thread(self._load)
+            self._check_restart(settings)
+        except ConfigInvalid as invalid:
+            self._reject([str(fault) for fault in invalid.faults])
+            return
+        except RestartNeeded as needed:
+            self._reject([str(needed)])
+            return
+        self._snapshot = self._build(settings)
+        self._settings = settings
+        self._rejected = None
+        self.metrics.config_reloads.child("ok").inc()
+        self._log.event("config_reloaded", hash=settings.digest)
+
+    def _reject(self, faults: list[str]) -> None:
+        self._rejected = "; ".join(faults)
+        self.metrics.config_reloads.child("rejected").inc()
+        for fault in faults:
+            self._log.event("config_rejected", level="error", fault=fault)
+
+    def _check_restart(self, settings: Settings) -> None:
+        old, new = self._settings, settings
+        changed = [
+            f"server.{name}"
+            for name in ("host", "port", "workers")
+            if getattr(old.server, name) != getattr(new.server, name)
+        ]
+        if old.storage != new.storage:
+            changed.append("storage")
+        if changed:
+            raise RestartNeeded(f"needs restart: {', '.join(changed)} cannot change while serving")
+
+    def _build(self, settings: Settings) -> Snapshot:
+        snapshot = build_snapshot(settings, self._transports, self.metrics)
+        self._log.set_secrets(secrets_of(settings))
+        self.metrics.set_config(settings.digest)
+        self.metrics.retain(
+            list(settings.tenants),
+            list(snapshot.groups),
+            [one.id for group in snapshot.groups.values() for one in group.deployments],
+        )
+        return snapshot
+
+    def _open_journal(self, data_dir: Path) -> Journal:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        writer, lock = claim_writer(data_dir)
+        return Journal(data_dir / "ledger", writer, lock=lock, report=self._log.event)
+
+    def _readiness(self) -> dict[str, Any]:
+        reasons = []
+        if self._draining:
+            reasons.append("draining")
+        if not self._journal.healthy:
+            reasons.append(f"ledger: {self._journal.error}")
+        state: dict[str, Any] = {
+            "ready": not reasons,
+            "reasons": reasons,
+            "config": {"hash": self._snapshot.digest, "rejected": self._rejected},
+        }
+        return state
+
+    def _render_metrics(self) -> bytes:
+        self.metrics.event_loop_lag.set(self._lag.max_60s())
+        self.metrics.storage_degraded.set(0 if self._journal.healthy else 1)
+        return self.metrics.render()
+
+    async def _close_idle(self) -> None:
+        while True:
+            await asyncio.sleep(IDLE_CHECK_S)
+            self._transports.close_idle(time.monotonic())
+
+    def _failed(self, event: str, error: BaseException, request_id: str) -> None:
+        self._log.failure(event, error, request_id=request_id)
+
+
+class RestartNeeded(Exception):
+    """A valid configuration that cannot be taken up while serving."""
+
+
+def secrets_of(settings: Settings) -> list[bytes]:
+    """What must never be seen in a log."""
+    keys = [one.api_key for one in settings.providers.values()] + [settings.server.admin_token]
+    return [key.get_secret_value().encode() for key in keys if key is not None]

@@ -1,0 +1,141 @@
+"""From valid settings to the objects that serve them."""
+
+from __future__ import annotations
+
+from gateway.accounting.money import to_nanousd
+from gateway.accounting.pricing import Price, PriceBook, PriceTable
+from gateway.control.keys import Key, Tenant
+from gateway.providers.openai import OpenAIProvider
+from gateway.providers.provider import Provider
+from gateway.providers.simulated import Script, SimulatedTransport
+from gateway.providers.transport import Endpoint, NativeTransport, Transport
+from gateway.routing.deployment import Deployment, Group, Timeouts
+from gateway.runtime import Snapshot
+from gateway.settings import (
+    DeploymentSettings,
+    ModelSettings,
+    PriceSettings,
+    ProviderSettings,
+    Settings,
+    TenantSettings,
+)
+from gateway.telemetry.metrics import Metrics
+
+_NOWHERE = Endpoint("http", "simulated.invalid", 80)
+
+
+class Transports:
+    """The engines of one process; their connection pools outlive every reload."""
+
+    def __init__(self) -> None:
+        self._native = NativeTransport()
+        self._over_httpx: Transport | None = None
+
+    def engine(self, settings: ProviderSettings) -> Transport:
+        if settings.kind == "simulated":
+            return SimulatedTransport(Script(**settings.simulate.model_dump()))
+        return self._native if settings.transport == "native" else self._httpx()
+
+    def _httpx(self) -> Transport:
+        if self._over_httpx is None:
+            from gateway.providers.transport.over_httpx import HttpxTransport
+
+            self._over_httpx = HttpxTransport()
+        return self._over_httpx
+
+    def close_idle(self, now_s: float) -> None:
+        for engine in self._all():
+            engine.close_idle(now_s)
+
+    async def aclose(self) -> None:
+        for engine in self._all():
+            await engine.aclose()
+
+    def _all(self) -> list[Transport]:
+        return [self._native] if self._over_httpx is None else [self._native, self._over_httpx]
+
+
+def build_snapshot(settings: Settings, transports: Transports, metrics: Metrics) -> Snapshot:
+    providers = {name: _provider(name, one, transports) for name, one in settings.providers.items()}
+    book = PriceBook({name: _price(one) for name, one in settings.prices.items()}, PriceTable())
+    return Snapshot(
+        digest=settings.digest,
+        keys=[key for name, tenant in settings.tenants.items() for key in _keys(name, tenant)],
+        groups={name: _group(name, one, providers, book) for name, one in settings.models.items()},
+        aliases=settings.aliases,
+        max_body_bytes=settings.server.max_body_bytes,
+        metrics=metrics,
+    )
+
+
+def _provider(name: str, settings: ProviderSettings, transports: Transports) -> Provider:
+    endpoint, path = _NOWHERE, "/v1"
+    if settings.base_url is not None:
+        endpoint, path = Endpoint.of(
+            str(settings.base_url),
+            ca_file=settings.ca_file and str(settings.ca_file),
+            max_connections=settings.max_connections,
+            proxy=settings.proxy and settings.proxy.get_secret_value(),
+            http2=settings.http2,
+        )
+    secret = settings.api_key.get_secret_value() if settings.api_key is not None else None
+    return OpenAIProvider(
+        name,
+        transports.engine(settings),
+        endpoint,
+        path,
+        secret,
+        kind=settings.kind,
+        stream_usage=settings.stream_usage,
+    )
+
+
+def _group(name: str, settings: ModelSettings, providers: dict[str, Provider], book: PriceBook) -> Group:
+    times = settings.timeouts
+    return Group(
+        name=name,
+        deployments=tuple(
+            _deployment(f"{name}-{position}", one, providers[one.provider], book)
+            for position, one in enumerate(settings.deployments, 1)
+        ),
+        timeouts=Timeouts(times.connect_s, times.first_event_s, times.idle_s, times.total_s),
+        max_output_tokens=settings.max_output_tokens,
+        response_cap_bytes=settings.response_cap_bytes,
+        event_cap_bytes=settings.event_cap_bytes,
+    )
+
+
+def _deployment(
+    default_id: str, settings: DeploymentSettings, provider: Provider, book: PriceBook
+) -> Deployment:
+    own = None if settings.price is None else _price(settings.price)
+    price = book.price(provider.kind, settings.model, own)
+    return Deployment(settings.id or default_id, provider, settings.model, price, settings.weight)
+
+
+def _price(settings: PriceSettings) -> Price:
+    cached = settings.cached_input_per_mtok_usd
+    return Price.per_mtok(
+        input=to_nanousd(settings.input_per_mtok_usd),
+        output=to_nanousd(settings.output_per_mtok_usd),
+        cached_input=None if cached is None else to_nanousd(cached),
+    )
+
+
+def _keys(name: str, settings: TenantSettings) -> list[Key]:
+    tenant = Tenant(name, _names(settings.models), settings.on_unknown_price == "flag")
+    return [
+        Key(
+            id=key.id,
+            tenant=tenant,
+            digest=bytes.fromhex(key.hash.removeprefix("sha256:")),
+            expires=key.expires,
+            models=None if key.models is None else _names(key.models),
+            tags=dict(key.tags),
+        )
+        for key in settings.keys
+    ]
+
+
+def _names(models: list[str] | tuple[str, ...]) -> frozenset[str] | None:
+    return None if "*" in models else frozenset(models)

@@ -1,0 +1,49 @@
+"""The command: one file for each subcommand."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+
+import typer
+
+from gateway.cli import check, demo, keys, schema, serve
+
+app = typer.Typer(
+    name="llm-gateway",
+    help="An async reverse proxy between applications and model providers.\n\n"
+    "Start with `llm-gateway demo`: it needs no account, key or configuration.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo.demo)
+app.command()(serve.serve)
+app.command()(check.check)
+app.command()(schema.schema)
+app.add_typer(keys.keys, name="keys")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"llm-gateway {version('llm-gateway')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and leave."
+    ),
+) -> None:
+    """Options that stand before any command."""
+
+
+def main() -> None:
+    """Runs the command; exit codes: 0 done, 1 the answer is no, 2 wrong usage."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

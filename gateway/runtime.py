@@ -1,0 +1,101 @@
+"""What a process holds: a Snapshot for each configuration, and the Runtime that outlives them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from gateway.control.keys import Key, KeyRing
+from gateway.errors import Forbidden, NotFound
+from gateway.exchange import Operation
+from gateway.routing.deployment import Group
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.route_metrics import RouteMetrics
+
+
+@dataclass(slots=True, frozen=True)
+class Route:
+    """What one key asking for one model resolves to. ``unpriced``: a price is not known."""
+
+    group: Group
+    metrics: RouteMetrics
+    unpriced: bool
+
+
+class Snapshot:
+    """All that the configuration decides; immutable, but for the routes bound when first asked for."""
+
+    __slots__ = (
+        "_aliases",
+        "_features",
+        "_metrics",
+        "_routes",
+        "digest",
+        "groups",
+        "keys",
+        "max_body_bytes",
+    )
+
+    def __init__(
+        self,
+        *,
+        digest: str,
+        keys: Iterable[Key],
+        groups: Mapping[str, Group],
+        aliases: Mapping[str, str],
+        max_body_bytes: int,
+        metrics: Metrics,
+    ) -> None:
+        keys = list(keys)
+        self.digest = digest
+        self.keys = KeyRing(keys)
+        self.groups = groups
+        self.max_body_bytes = max_body_bytes
+        self._aliases = aliases
+        self._metrics = metrics
+        self._features = frozenset(key.tags["feature"] for key in keys if "feature" in key.tags)
+        self._routes: dict[tuple[str, str, str, Operation], Route] = {}
+
+    def route(self, key: Key, model: str, operation: Operation) -> Route:
+        """Raises ``NotFound`` for a name that is not configured, ``Forbidden`` for one not allowed."""
+        names = (key.tenant.name, key.id, model, operation)
+        route = self._routes.get(names)
+        if route is None:
+            route = self._routes[names] = self._bind(key, model, operation)
+        return route
+
+    def names_for(self, key: Key) -> list[str]:
+        """Groups and aliases that the key may ask for, sorted."""
+        return sorted(name for name in (*self.groups, *self._aliases) if self._allowed(key, name))
+
+    @staticmethod
+    def not_found(model: str) -> NotFound:
+        return NotFound(
+            f"There is no model {model[:100]!r} here; GET /v1/models lists those that this key may use.",
+            code="model_not_found",
+            param="model",
+        )
+
+    def _allowed(self, key: Key, model: str) -> bool:
+        """A name may be allowed as it is asked for, or as the group that it stands for."""
+        group = self._aliases.get(model, model)
+        allowed = (key.tenant.models, key.models)
+        return all(names is None or model in names or group in names for names in allowed)
+
+    def _bind(self, key: Key, model: str, operation: Operation) -> Route:
+        group = self.groups.get(self._aliases.get(model, model))
+        if group is None:
+            raise self.not_found(model)
+        if not self._allowed(key, model):
+            raise Forbidden(f"This key may not use the model {model!r}.", param="model")
+        deployment = group.deployments[0]
+        metrics = self._metrics.route(
+            tenant=key.tenant.name,
+            model=group.name,
+            operation=operation.value,
+            provider=deployment.provider.name,
+            deployment=deployment.id,
+            response_model=deployment.model,
+            features=self._features,
+        )
+        return Route(group, metrics, any(one.price is None for one in group.deployments))
