@@ -262,9 +262,7 @@ def _entry_price(entry: dict[str, Any]) -> Price | None:
     return _tier_price(entry, "", above, above_tokens)
 
 
-def _tier_price(
-    entry: dict[str, Any], suffix: str, above: Price | None, above_tokens: int
-) -> Price | None:
+def _tier_price(entry: dict[str, Any], suffix: str, above: Price | None, above_tokens: int) -> Price | None:
     def rate(name: str) -> int | None:
         return _rate(entry, name + suffix) or _rate(entry, name)
 

@@ -54,7 +54,7 @@ def demo_settings(host: str, port: int, key: str, data_dir: str) -> Settings:
 
 def greeting(url: str, key: str) -> str:
     """What to do next; the first line is the one that ``serve`` prints, too."""
-    body = '{"model": "%s", "messages": [{"role": "user", "content": "Hello"}]}' % MODEL
+    body = f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
     return f"""listening on {url}
 
   base URL   {url}/v1

@@ -52,7 +52,7 @@ class _Record(Stage):
         error = outcome.error
         if error is not None:
             fields["code"] = error.code
-            fields["detail"] = error.detail or error.message
+            fields["detail"] = self._log.scrub(error.detail or error.message)
         level = "error" if outcome.status == 500 else "info"
         self._log.event("request", level=level, **fields)
 

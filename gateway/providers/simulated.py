@@ -47,7 +47,9 @@ class Script:
         """This script with a request's own fields; what does not fit is left out."""
         if not isinstance(fields, dict):
             return self
-        known: dict[str, Any] = {n: v for n, v in fields.items() if n in _FIELDS and isinstance(v, _FIELDS[n])}
+        known: dict[str, Any] = {
+            n: v for n, v in fields.items() if n in _FIELDS and isinstance(v, _FIELDS[n])
+        }
         script = replace(self, **known)
         return replace(script, words=max(1, min(script.words, 100_000)))
 
@@ -136,6 +138,9 @@ class SimulatedCall:
         if not self._aborted.done():
             self._aborted.set_exception(error or UpstreamError("The call was closed."))
             self._aborted.exception()
+
+    def finish(self) -> None:
+        self.close()
 
     def close(self) -> None:
         if not self._closed:

@@ -142,7 +142,7 @@ class StreamAnswer(_Reading):
     def _relay(self, payloads: list[bytes]) -> list[Frame]:
         out = self._held
         raw_bytes = undecoded = 0
-        for raw in payloads:
+        for raw in filter(None, payloads):
             frame = Frame(raw)
             if not self.committed or openai.peek(raw):
                 self.decode(frame)
@@ -217,7 +217,7 @@ class GatheredAnswer(_Reading):
         return frames
 
     def _take(self, payloads: list[bytes]) -> list[Frame]:
-        for raw in payloads:
+        for raw in filter(None, payloads):
             frame = Frame(raw)
             self.decode(frame)
             if self.complete:

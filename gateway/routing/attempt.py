@@ -113,7 +113,8 @@ class Attempt:
         if self.ended_s is None:
             self.ended_s = time.monotonic()
         if self._call is not None:
-            self._call.close()
+            complete = self._answer is not None and self._answer.complete
+            self._call.finish() if complete else self._call.close()
 
     def billed(self) -> tuple[Usage, Literal["provider", "estimated"]]:
         """What the provider bills for this attempt, and its source: ``provider`` or ``estimated``."""

@@ -58,9 +58,7 @@ class Log:
             line = encode_line({"ts": self._timestamp(), "level": level, "event": name, **fields})
             self._sink.put(line)
 
-    def failure(
-        self, name: str, exc: BaseException, /, level: str = "error", **fields: Any
-    ) -> None:
+    def failure(self, name: str, exc: BaseException, /, level: str = "error", **fields: Any) -> None:
         """Logs an exception with its chain and traceback; secrets in any text become ``***``."""
         described = {
             "error_type": type(exc).__name__,

@@ -117,9 +117,7 @@ class Metrics(Collector):
     say.
     """
 
-    def __init__(
-        self, registry: CollectorRegistry, operations: Collection[str] = OPERATIONS
-    ) -> None:
+    def __init__(self, registry: CollectorRegistry, operations: Collection[str] = OPERATIONS) -> None:
         self._registry = registry
         self._operations = frozenset(operations)
         self._shown: list[tuple[Family[Count] | Family[Level] | Family[Distribution], Shown]] = []
@@ -171,9 +169,7 @@ class Metrics(Collector):
         labels = ("tenant", "feature", "model", "provider", "source")
         self.cost = self._counter("gateway_cost_usd", cost, *labels, divisor=10**9)
         """Counted in nano-dollars, shown in dollars."""
-        self.tokens = self._counter(
-            "gateway_tokens", "Tokens used.", "tenant", "feature", "model", "type"
-        )
+        self.tokens = self._counter("gateway_tokens", "Tokens used.", "tenant", "feature", "model", "type")
         unpriced = "Tokens of models whose price nobody knows."
         self.unpriced_tokens = self._counter("gateway_unpriced_tokens", unpriced, "model")
         settlements = "Requests settled, by where their usage came from."
@@ -209,9 +205,7 @@ class Metrics(Collector):
         )
         skipped = "Texts that were not searched for personal data."
         self.redaction_skipped = self._counter("gateway_redaction_skipped", skipped, "reason")
-        self.kill_switch = self._gauge(
-            "gateway_kill_switch", "Kill switches that are on.", "scope", "name"
-        )
+        self.kill_switch = self._gauge("gateway_kill_switch", "Kill switches that are on.", "scope", "name")
         self.kill_switch_propagation = self._gauge(
             "gateway_kill_switch_propagation_seconds",
             "Time from the change of a kill switch until this process obeyed it, the last one.",
@@ -292,9 +286,7 @@ class Metrics(Collector):
         self._routes = {
             names: route
             for names, route in self._routes.items()
-            if names[0] in kept["tenant"]
-            and names[1] in kept["model"]
-            and names[4] in kept["deployment"]
+            if names[0] in kept["tenant"] and names[1] in kept["model"] and names[4] in kept["deployment"]
         }
 
     def render(self) -> bytes:

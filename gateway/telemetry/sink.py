@@ -19,9 +19,7 @@ class LineSink:
     ``notice``: makes the line that tells how many lines were dropped since the last such line.
     """
 
-    def __init__(
-        self, fd: int, max_lines: int, max_bytes: int, notice: Callable[[int], bytes]
-    ) -> None:
+    def __init__(self, fd: int, max_lines: int, max_bytes: int, notice: Callable[[int], bytes]) -> None:
         self.dropped = 0
         self._fd, self._notice = fd, notice
         self._max_lines, self._max_bytes = max_lines, max_bytes
