@@ -23,7 +23,7 @@ from gateway.telemetry.metrics import OTHER
 
 Announce = Callable[[str], None]
 
-GC_THRESHOLDS = (20_000, 20, 50)
+GC_THRESHOLDS = (50_000, 20, 50)
 """Requests make few cycles: the collector runs less often than Python's default."""
 
 

@@ -130,6 +130,11 @@ class Cycle:
         if self._on_gone is not None and not self.answered:
             self._on_gone()
 
+    def release(self) -> None:
+        """Lets go of what refers back to it, so that nothing waits for the garbage collector."""
+        self._on_gone = self._told = None
+        self.scope = {}
+
     # -- the request's body
 
     async def read_body(self, cap: int, told: Callable[[int], None]) -> bytes:

@@ -279,11 +279,10 @@ class RimProtocol(HttpToolsProtocol):
             "server": self.server,
             "client": self.client,
             "state": {},
-            "extensions": {},
         }
 
     def _start(self, cycle: Cycle) -> None:
-        cycle.scope["extensions"]["gateway.cycle"] = cycle
+        cycle.scope["extensions"] = {"gateway.cycle": cycle}
         task = self.loop.create_task(self._run(cycle))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -298,6 +297,7 @@ class RimProtocol(HttpToolsProtocol):
         finally:
             if not cycle.answered and not cycle.gone:
                 self.transport.abort()  # a cut answer never looks complete
+            cycle.release()
 
     def _say(self, cycle: Cycle, error: GatewayError, request_id: str) -> None:
         body = orjson.dumps(error_body(error, request_id))

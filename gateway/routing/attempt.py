@@ -109,7 +109,7 @@ class Attempt:
 
     def close(self) -> None:
         """Idempotent. A finished answer's connection goes back to the pool, another is cut at once."""
-        self._watch.stop()
+        self._watch.close()
         if self.ended_s is None:
             self.ended_s = time.monotonic()
         if self._call is not None:

@@ -6,6 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 
+def _nothing() -> None:
+    return None
+
+
 class Watch:
     """Calls ``expire`` once when nobody has extended it in time.
 
@@ -26,6 +30,11 @@ class Watch:
         if self._timer is None or self._until_s < self._fires_s:
             self.stop()
             self._start()
+
+    def close(self) -> None:
+        """Never expires; whoever waited for it is let go."""
+        self.stop()
+        self._expire = _nothing
 
     def stop(self) -> None:
         if self._timer is not None:
