@@ -195,5 +195,7 @@ class RestartNeeded(Exception):
 
 def secrets_of(settings: Settings) -> list[bytes]:
     """What must never be seen in a log."""
-    keys = [one.api_key for one in settings.providers.values()] + [settings.server.admin_token]
+    providers = settings.providers.values()
+    keys = [one.api_key for one in providers] + [one.proxy for one in providers]
+    keys.append(settings.server.admin_token)
     return [key.get_secret_value().encode() for key in keys if key is not None]

@@ -1,0 +1,124 @@
+"""``tenants``: who may ask, for what, and how much."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gateway.settings.section import Count, Day, Flag, Name, NameOrAll, Number, Section, Text, Usd
+
+
+class KeySettings(Section):
+    """A virtual key, known by its hash alone."""
+
+    id: Name = Field(description="Name of the key in the ledger and in metrics.")
+    hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] = Field(
+        description="sha256: and the hash of the secret; llm-gateway keys new makes both."
+    )
+    expires: Day | None = Field(
+        default=None,
+        description="Last day (UTC) on which the key works; set it for keys that leave the house.",
+    )
+    models: tuple[NameOrAll, ...] | None = Field(
+        default=None, description="Models that this key may use, to give it less than its tenant."
+    )
+    tags: dict[Text, Text] = Field(
+        default_factory=dict,
+        description="Cost tags of every request of this key; clients cannot change them.",
+    )
+
+
+class LimitsSettings(Section):
+    """Rates; a limit that is absent does not apply."""
+
+    rpm: Count | None = Field(
+        default=None,
+        description="Requests a minute; lower it to protect what is behind.",
+    )
+    tpm: Count | None = Field(
+        default=None,
+        description="Tokens a minute; lower it to spread a shared quota.",
+    )
+    concurrency: Count | None = Field(
+        default=None, description="Requests at a time; lower it against clients that open too many."
+    )
+
+
+class BudgetSettings(Section):
+    """Money that may be spent."""
+
+    usd: Usd = Field(description="US dollars that may be spent in a period.")
+    period: Literal["hour", "day", "week", "month", "total"] = Field(
+        default="month", description="When spending starts again at zero, in UTC; total never does."
+    )
+    alert_at: tuple[Annotated[Number, Field(gt=0, le=1)], ...] = Field(
+        default=(),
+        description="Shares of the budget at which an alert is given; add some to hear of it in time.",
+    )
+
+
+class RedactionSettings(Section):
+    """What happens to personal data."""
+
+    mode: Literal["off", "mask", "hash", "block", "flag"] = Field(
+        default="off",
+        description="mask and hash replace what is found, block refuses the request, flag only notes it.",
+    )
+    entities: tuple[Text, ...] = Field(
+        default=(),
+        description="Presidio's names of what to look for; name fewer to have fewer false finds.",
+    )
+    restore: Flag = Field(default=False, description="Puts the masked data back into the answer.")
+    direction: Literal["input", "output", "both"] = Field(
+        default="both",
+        description="Whether requests, answers or both are searched; one alone costs less time.",
+    )
+
+
+class StorageLossSettings(Section):
+    """What happens while the store cannot be reached."""
+
+    limits: Literal["deny", "allow", "local_share"] = Field(
+        default="local_share",
+        description="deny refuses, allow lets all through, local_share counts in each process.",
+    )
+    budget: Literal["deny", "allow", "lease"] = Field(
+        default="lease",
+        description="deny refuses, allow lets all through, lease spends what was set aside.",
+    )
+
+
+class TenantSettings(Section):
+    """A team or an app: its keys and what they may do."""
+
+    models: tuple[NameOrAll, ...] = Field(
+        description='Model groups and aliases that may be asked for; ["*"] for all.'
+    )
+    keys: tuple[KeySettings, ...] = Field(
+        default=(), description="Virtual keys; one for each app can be revoked alone."
+    )
+    limits: LimitsSettings | None = Field(
+        default=None, description="Rates of the tenant over all models; absent, there are none."
+    )
+    model_limits: dict[Name, LimitsSettings] = Field(
+        default_factory=dict, description="Rates for single models, for what is scarce or dear."
+    )
+    budget: BudgetSettings | None = Field(
+        default=None, description="Most that the tenant may spend; absent, there is no bound."
+    )
+    redaction: RedactionSettings = Field(
+        default_factory=RedactionSettings, description="Keeps personal data from providers."
+    )
+    on_storage_loss: StorageLossSettings = Field(
+        default_factory=StorageLossSettings,
+        description="Whether to be strict or open while the store is away.",
+    )
+    on_unknown_price: Literal["deny", "flag"] = Field(
+        default="deny",
+        description="flag lets requests through whose price nobody knows, and marks them.",
+    )
+    on_disconnect: Literal["abort", "drain"] = Field(
+        default="abort",
+        description="drain reads the answer to its end when the client has left, for exact costs.",
+    )
