@@ -30,6 +30,7 @@ from gateway.events import (
 FINISH, USAGE, FAULT, END = 1, 2, 4, 8
 DONE = b"[DONE]"
 _MAX_COUNT = 10**9
+_MAX_INDEX = 1024
 _CHANNELS = {
     "content": "content",
     "reasoning_content": "reasoning",
@@ -131,9 +132,9 @@ def _events(native: dict[str, Any]) -> list[Event]:
 def _choice_events(choice: Any, events: list[Event]) -> None:
     if not isinstance(choice, dict):
         raise ValueError("a choice is not an object")
-    index = choice.get("index") or 0
-    text = choice.get("text")
-    if isinstance(text, str) and text:
+    index = _index(choice.get("index") or 0)
+    text = _string(choice.get("text"))
+    if text:
         events.append(Text(index, "content", text))
     delta = choice.get("delta") or choice.get("message")
     if isinstance(delta, dict):
@@ -160,8 +161,21 @@ def _delta_events(index: int, delta: dict[str, Any], events: list[Event]) -> Non
 def _tool_events(choice: int, calls: Any, events: list[Event]) -> None:
     for position, call in enumerate(calls):
         function = call.get("function") or {}
-        index = call.get("index", position)
-        if function.get("name"):
-            events.append(ToolStart(choice, index, str(call.get("id") or ""), function["name"]))
-        if function.get("arguments"):
-            events.append(ToolArgs(choice, index, function["arguments"]))
+        index = _index(call.get("index", position))
+        name, arguments = _string(function.get("name")), _string(function.get("arguments"))
+        if name:
+            events.append(ToolStart(choice, index, str(call.get("id") or ""), name))
+        if arguments:
+            events.append(ToolArgs(choice, index, arguments))
+
+
+def _index(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < _MAX_INDEX:
+        raise ValueError("an index is no small number")
+    return value
+
+
+def _string(value: Any) -> str:
+    if value is not None and not isinstance(value, str):
+        raise ValueError("a text is no string")
+    return value or ""

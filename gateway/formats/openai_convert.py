@@ -70,7 +70,7 @@ def _merge_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
         if name == "tool_calls":
             for call in value or ():
                 _merge_tool(message.setdefault("tool_calls", []), call)
-        elif name != "role" and isinstance(value, str):
+        elif name != "role" and isinstance(value, str) and isinstance(message.get(name) or "", str):
             message[name] = (message.get(name) or "") + value
         elif value is not None:
             message[name] = value

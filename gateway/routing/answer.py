@@ -101,9 +101,11 @@ class _Reading:
     def _note(self, event: Event) -> None:
         kind = type(event)
         if kind in _CONTENT:
-            self.committed = True
             if isinstance(event, Finish):
+                if event.reason == "abort":  # vLLM's word for an answer that it gave up
+                    raise UpstreamError("The provider gave the answer up.")
                 self.finished.add(event.choice)
+            self.committed = True
         elif isinstance(event, UsageSeen):
             self.usage = event.usage
             self.usage_rejected = event.usage is None
@@ -226,7 +228,9 @@ class GatheredAnswer(_Reading):
         return []
 
     def _whole(self) -> list[Frame]:
-        self.complete = self.committed = True
+        if not self.committed:
+            raise UpstreamInvalidResponse("The provider's stream ended without an answer.")
+        self.complete = True
         return [Frame(None, openai_convert.collect(self._frames))]
 
 
