@@ -1,0 +1,18 @@
+"""The gateways that are compared, in the order of the table."""
+
+from __future__ import annotations
+
+from .direct import Direct
+from .gateway import Gateway
+from .litellm import LiteLLM
+from .nginx import Nginx
+from .peer import Launch, NotInstalled, Peer
+from .portkey import Portkey
+from .tensorzero import TensorZero
+
+__all__ = ["Launch", "NotInstalled", "Peer", "all_peers"]
+
+
+def all_peers() -> list[Peer]:
+    """One of each."""
+    return [Direct(), Nginx(), Gateway(), TensorZero(), LiteLLM(), Portkey()]
