@@ -84,7 +84,6 @@ class App:
 
     def start(self) -> None:
         self._lag.start()
-        self._settler.start(lambda work: self._tasks.spawn(work, "settler"))
         self._tasks.spawn(self._close_idle(), "idle connections")
         if self._watch is not None:
             self._tasks.spawn(self._watch.run(), "configuration watch")

@@ -52,6 +52,7 @@ class Price:
     above_tokens: int = 0
     above: Price | None = None
     version: str = field(init=False, compare=False)
+    _row: dict[str, str | int] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if min(self._rates()) < 0:
@@ -60,6 +61,7 @@ class Price:
         canonical = ",".join(map(str, self._rates())) + tier
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         object.__setattr__(self, "version", digest[:8])
+        object.__setattr__(self, "_row", self._as_row())
 
     @classmethod
     def per_mtok(
@@ -124,7 +126,10 @@ class Price:
 
     def as_row(self) -> dict[str, str | int]:
         """What a ledger row keeps of the price it used, so that the row stands by itself; take it
-        from ``tier(input_tokens)``."""
+        from ``tier(input_tokens)``, and leave it as it is."""
+        return self._row
+
+    def _as_row(self) -> dict[str, str | int]:
         return {
             "version": self.version,
             "source": self.source,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
 _ARRAYS = frozenset({list, tuple})
+_NESTED = frozenset({dict, list, tuple})
 
 
 def encode_row(row: Mapping[str, Any]) -> bytes:
@@ -25,15 +26,15 @@ def encode_row(row: Mapping[str, Any]) -> bytes:
         return orjson.dumps(_mended(row), default=_plain)
 
 
-def _has_float(values: Iterable[Any]) -> bool:
+def _has_float(values: Collection[Any]) -> bool:
+    kinds = set(map(type, values))
+    if float in kinds:
+        return True
+    if kinds.isdisjoint(_NESTED):
+        return False
     for value in values:
         kind = type(value)
-        if kind is str or kind is int:
-            continue
-        if kind is dict:
-            if _has_float(value.values()):
-                return True
-        elif kind is float or (kind in _ARRAYS and _has_float(value)):
+        if (kind is dict and _has_float(value.values())) or (kind in _ARRAYS and _has_float(value)):
             return True
     return False
 

@@ -1,11 +1,10 @@
-"""Settlements: handed over synchronously, written by a task that shutdown waits for."""
+"""Settlements: handed over synchronously, written in batches by the loop, and waited for at shutdown."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from gateway.errors import Unavailable
 
@@ -16,18 +15,20 @@ RETRY_S = 0.05
 
 
 class Settler:
-    """``settle`` never fails and never waits; ``admit`` refuses new work while the queue is too long."""
+    """``settle`` never fails and never waits; ``admit`` refuses new work while the queue is too long.
+
+    The loop drains the queue right after the callbacks that are due: what ends in one turn is written
+    in the next. Nothing can cancel that, since no task does it.
+    """
 
     def __init__(self, failed: Callable[[str, BaseException, str], None], most: int = 50_000) -> None:
+        self._loop = asyncio.get_running_loop()
         self._queue: deque[Settlement] = deque()
         self._failed = failed
         self._most = most
-        self._wake = asyncio.Event()
-        self._closing = False
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self, spawn: Callable[[Any], asyncio.Task[None]]) -> None:
-        self._task = spawn(self._run())
+        self._due = False
+        self._emptied = asyncio.Event()
+        self._emptied.set()
 
     def admit(self) -> None:
         """Raises ``Unavailable`` when settlements cannot keep up."""
@@ -40,32 +41,25 @@ class Settler:
 
     def settle(self, settlement: Settlement) -> None:
         self._queue.append(settlement)
-        self._wake.set()
+        if not self._due:
+            self._due = True
+            self._emptied.clear()
+            self._loop.call_soon(self._drain)
 
     async def close(self) -> None:
         """Returns when everything handed over has been written."""
-        self._closing = True
-        self._wake.set()
-        if self._task is not None:
-            await self._task
+        await self._emptied.wait()
 
-    async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while not self._drain():
-                await asyncio.sleep(RETRY_S)
-            if self._closing:
-                return
-
-    def _drain(self) -> bool:
-        """Whether all could be written; what could not stays at the head of the queue."""
+    def _drain(self) -> None:
+        """What could not be written stays at the head of the queue."""
         while self._queue:
             try:
                 self._queue[0]()
             except Unavailable:
-                return False
+                self._loop.call_later(RETRY_S, self._drain)
+                return
             except Exception as error:  # one bad row must not stop the others
                 self._failed("settlement_failed", error, "")
             self._queue.popleft()
-        return True
+        self._due = False
+        self._emptied.set()

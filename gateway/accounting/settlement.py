@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from gateway.accounting.journal import Journal
 from gateway.accounting.money import format_usd
 from gateway.exchange import Exchange, Outcome
 from gateway.telemetry.log import Log
+from gateway.telemetry.timestamp import Timestamp
 
 if TYPE_CHECKING:
     from gateway.calls.call import Bill, Call
 
+_timestamp = Timestamp()
 _NOTHING = {"input_tokens": 0, "output_tokens": 0, "cached_input_tokens": 0}
 
 
@@ -43,7 +44,7 @@ class Settlement:
         row = {
             "kind": "exchange",
             "request_id": exchange.request_id,
-            "time": _rfc3339(self._ended_at_s),
+            "time": self._log.timestamp(self._ended_at_s),
             "tenant": exchange.key.tenant.name,
             "key": exchange.key.id,
             "feature": exchange.feature,
@@ -109,8 +110,3 @@ def _answered(call: Call, bill: Bill) -> dict[str, Any]:
         "cost_source": bill.source,
         "price": None if price is None else price.tier(bill.usage.input).as_row(),
     }
-
-
-def _rfc3339(at_s: float) -> str:
-    at = datetime.fromtimestamp(at_s, timezone.utc)
-    return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -10,6 +10,7 @@ from typing import Any
 from gateway.telemetry.lines import encode_line
 from gateway.telemetry.sink import LineSink
 from gateway.telemetry.stdlib import install
+from gateway.telemetry.timestamp import Timestamp
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "fatal": 50}
 _FRAMES = 12
@@ -37,7 +38,7 @@ class Log:
         self.level = level
         self._threshold = LEVELS[level]
         self._clock = clock
-        self._stamp = -1, ""
+        self.timestamp = Timestamp()
         self._secrets: tuple[str, ...] = ()
         self._sink = LineSink(stream_fd, max_lines, max_bytes, self._drop_notice)
 
@@ -55,7 +56,8 @@ class Log:
     def event(self, name: str, /, level: str = "info", **fields: Any) -> None:
         """Logs one event. Fields are scalars: strings (cut at 2 KB), numbers, booleans, None."""
         if LEVELS[level] >= self._threshold:
-            line = encode_line({"ts": self._timestamp(), "level": level, "event": name, **fields})
+            ts = self.timestamp(self._clock())
+            line = encode_line({"ts": ts, "level": level, "event": name, **fields})
             self._sink.put(line)
 
     def failure(self, name: str, exc: BaseException, /, level: str = "error", **fields: Any) -> None:
@@ -96,18 +98,9 @@ class Log:
         text = str(self.scrub("".join(lines)))
         return text if len(text) <= _TRACEBACK_CHARS else "…" + text[-_TRACEBACK_CHARS:]
 
-    def _timestamp(self) -> str:
-        now_s = self._clock()
-        second, text = self._stamp
-        if second != int(now_s):
-            second = int(now_s)
-            text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-            self._stamp = second, text
-        return f"{text}{int((now_s - second) * 1000):03d}Z"
-
     def _drop_notice(self, count: int) -> bytes:
         fields = {
-            "ts": self._timestamp(),
+            "ts": self.timestamp(self._clock()),
             "level": "warning",
             "event": "log_lines_dropped",
         }

@@ -152,7 +152,6 @@ class Rig:
         recorded = tuple(Recorder(middleware, self) for middleware in chain)
         self.pipeline = Pipeline(recorded, dispatch, self._failed)
         self.snapshot = _snapshot(transport, base, self.metrics)
-        self.settler.start(lambda work: self.tasks.spawn(work, "settler"))
 
     def forget(self) -> None:
         for noted in (self.opened, self.entered, self.closed, self.rows):
