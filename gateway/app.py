@@ -59,27 +59,28 @@ class App:
         self.metrics = Metrics(CollectorRegistry(auto_describe=False))
         self._tasks = Tasks(self._failed)
         self._lag = LagProbe(loop)
-        self._live = LiveExchanges()
+        self.live = LiveExchanges()
+        self.uploads = BytesInFlight(IN_FLIGHT_BYTES)
         self._transports = Transports()
-        self._journal = self._open_journal(Path(settings.storage.data_dir))
+        self.journal = self._open_journal(Path(settings.storage.data_dir))
         self._settler = Settler(self._failed)
-        self._snapshot = self._build(settings)
+        self.snapshot = self._build(settings)
         self._watch = None if path is None else ConfigWatch(path, self.reload)
         self._reloading: asyncio.Task[None] | None = None
-        pipeline = Pipeline(self._chain(), dispatch, self._failed)
+        pipeline = Pipeline(self.chain(), dispatch, self._failed)
         ops = ops_app(self._readiness, self._render_metrics, self._failed)
-        self.asgi = DataPlane(pipeline, lambda: self._snapshot, ops)
+        self.asgi = DataPlane(pipeline, lambda: self.snapshot, ops)
 
-    def _chain(self) -> tuple[Middleware, ...]:
+    def chain(self) -> tuple[Middleware, ...]:
         """The order of a request. Places of the stages to come: KillSwitch before Limits; Redact, Cache
         and Screen, in this order, behind it."""
         return (
-            Audit(self._log, self._live),
+            Audit(self._log, self.live),
             Measure(self.metrics),
             Authenticate(),
             Models(),
-            Receive(BytesInFlight(IN_FLIGHT_BYTES)),
-            Limits(self._journal, self._settler, self._log),
+            Receive(self.uploads),
+            Limits(self.journal, self._settler, self._log),
         )
 
     def start(self) -> None:
@@ -91,11 +92,11 @@ class App:
     def drain(self) -> None:
         """Not ready any more; what runs goes on."""
         self._draining = True
-        self._log.event("draining", running=len(self._live))
+        self._log.event("draining", running=len(self.live))
 
     def end_running(self) -> None:
         """Ends what still runs, with an error that says why."""
-        self._live.fire(Reason.DRAINING)
+        self.live.fire(Reason.DRAINING)
 
     async def stop(self) -> None:
         """Writes what has been settled, then lets go of everything."""
@@ -103,7 +104,7 @@ class App:
         await self._tasks.close()
         await self._transports.aclose()
         self._lag.stop()
-        lost = await asyncio.to_thread(self._journal.close, FLUSH_S)
+        lost = await asyncio.to_thread(self.journal.close, FLUSH_S)
         self._log.event("stopped", rows_lost=lost)
 
     def reload(self) -> None:
@@ -121,7 +122,7 @@ class App:
         except RestartNeeded as needed:
             self._reject([str(needed)])
             return
-        self._snapshot = self._build(settings)
+        self.snapshot = self._build(settings)
         self._settings = settings
         self._rejected = None
         self.metrics.config_reloads.child("ok").inc()
@@ -165,18 +166,18 @@ class App:
         reasons = []
         if self._draining:
             reasons.append("draining")
-        if not self._journal.healthy:
-            reasons.append(f"ledger: {self._journal.error}")
+        if not self.journal.healthy:
+            reasons.append(f"ledger: {self.journal.error}")
         state: dict[str, Any] = {
             "ready": not reasons,
             "reasons": reasons,
-            "config": {"hash": self._snapshot.digest, "rejected": self._rejected},
+            "config": {"hash": self.snapshot.digest, "rejected": self._rejected},
         }
         return state
 
     def _render_metrics(self) -> bytes:
         self.metrics.event_loop_lag.set(self._lag.max_60s())
-        self.metrics.storage_degraded.set(0 if self._journal.healthy else 1)
+        self.metrics.storage_degraded.set(0 if self.journal.healthy else 1)
         return self.metrics.render()
 
     async def _close_idle(self) -> None:

@@ -207,8 +207,9 @@ class RimProtocol(HttpToolsProtocol):
         return self.flow.write_paused
 
     def put(self, block: bytes) -> None:
-        self._written += len(block)
-        self.transport.write(block)
+        if not self.transport.is_closing():  # else connection_lost is on its way
+            self._written += len(block)
+            self.transport.write(block)
 
     def pause_reading(self) -> None:
         self.flow.pause_reading()

@@ -18,6 +18,7 @@ from gateway.edge.protocol import Rim, RimProtocol
 
 SWEEP_TICKS = 5
 """The server ticks ten times a second; connections are checked at every fifth."""
+BACKLOG = 2048
 LAST_WORDS_S = 5.0
 """After the drain, for errors to reach the clients of what was ended."""
 
@@ -48,6 +49,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise
@@ -76,7 +78,7 @@ class GatewayServer(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 date_header=False,
-                backlog=2048,
+                backlog=BACKLOG,
             )
         )
         self._rim = rim

@@ -85,6 +85,8 @@ class Connection:
             self.writer.close()
 
     async def write(self, block: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionResetError
         self.writer.write(block)
         await self.writer.drain()
         self.sent += len(block)

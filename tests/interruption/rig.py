@@ -1,43 +1,27 @@
-"""One exchange at a time through the real chain, stopped wherever a test likes."""
+"""One exchange at a time through the application's own chain, stopped wherever a test likes."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import types
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
-from prometheus_client import CollectorRegistry
 
-from gateway.accounting.journal import Journal, claim_writer
-from gateway.accounting.pricing import Price
-from gateway.accounting.settle import Settler
+from gateway.app import App
 from gateway.calls.inline import dispatch
-from gateway.control.bytes_in_flight import BytesInFlight
-from gateway.control.keys import Key, Tenant
-from gateway.control.live import LiveExchanges
 from gateway.exchange import ClientRequest, Exchange, Operation, Outcome, Reply
 from gateway.formats import openai
 from gateway.interrupt import Reason
-from gateway.middleware.audit import Audit
-from gateway.middleware.authenticate import Authenticate
-from gateway.middleware.limits import Limits
-from gateway.middleware.measure import Measure
-from gateway.middleware.models import Models
-from gateway.middleware.receive import Receive
 from gateway.pipeline import Pipeline
-from gateway.providers.openai import OpenAIProvider
-from gateway.providers.simulated import Script, SimulatedTransport
-from gateway.providers.transport import Endpoint, Transport
-from gateway.routing.deployment import Deployment, Group, Timeouts
-from gateway.runtime import Snapshot
+from gateway.settings import Settings
 from gateway.stage import Middleware, Stage, Transform
 from gateway.tasks import Tasks
 from gateway.telemetry.log import Log
-from gateway.telemetry.metrics import Metrics
 
 KEY = "sk-gw-interruption-sweep-key"
 
@@ -119,39 +103,32 @@ class _Recorded(Stage):
 
 
 class Rig:
-    def __init__(self, folder: Path, transport: Transport, base: tuple[Endpoint, str]) -> None:
-        self.faults: list[tuple[str, BaseException]] = []
-        writer, lock = claim_writer(folder)
-        self.journal = Journal(folder / "ledger", writer, lock=lock)
+    """An application without a server. ``provider``: its settings; ``transport``: its engine."""
+
+    def __init__(self, folder: Path, provider: Mapping[str, Any]) -> None:
+        self.faults: list[tuple[str, BaseException, str]] = []
+        self._null = os.open(os.devnull, os.O_WRONLY)
+        self.log = Log(self._null)
+        self.log.failure = self._failed  # type: ignore[method-assign, assignment]
+        settings = _settings(folder, provider)
+        self.app = app = App(settings, lambda: settings, None, self.log)
+        (deployment,) = app.snapshot.groups["m"].deployments
+        self.transport: Any = deployment.provider.transport
         self.rows: list[dict[str, Any]] = []
-        append = self.journal.append
+        append = app.journal.append
 
         def noted(row: Mapping[str, Any]) -> None:
             append(row)
             self.rows.append(dict(row))
 
-        self.journal.append = noted  # type: ignore[method-assign]
-        self.settler = Settler(self._failed)
-        self.tasks = Tasks(self._failed)
+        app.journal.append = noted  # type: ignore[method-assign]
+        self.tasks = Tasks(lambda event, error, request_id: self._failed(event, error))
         self.task: asyncio.Task[None]
-        self.live = LiveExchanges()
-        self.in_flight = BytesInFlight(1 << 20)
-        self.log = Log(stream_fd=_null_fd())
-        self.metrics = Metrics(CollectorRegistry())
         self.opened: list[str] = []
         self.closed: list[str] = []
         self.entered: list[str] = []
-        chain: tuple[Middleware, ...] = (
-            Audit(self.log, self.live),
-            Measure(self.metrics),
-            Authenticate(),
-            Models(),
-            Receive(self.in_flight),
-            Limits(self.journal, self.settler, self.log),
-        )
-        recorded = tuple(Recorder(middleware, self) for middleware in chain)
-        self.pipeline = Pipeline(recorded, dispatch, self._failed)
-        self.snapshot = _snapshot(transport, base, self.metrics)
+        recorded = tuple(Recorder(middleware, self) for middleware in app.chain())
+        self.pipeline = Pipeline(recorded, dispatch, lambda event, error, _: self._failed(event, error))
 
     def forget(self) -> None:
         for noted in (self.opened, self.entered, self.closed, self.rows):
@@ -161,13 +138,13 @@ class Rig:
         """What must hold after every exchange, however it ended."""
         assert self.closed == self.opened[::-1]
         assert len(self.rows) == self.entered.count("Limits")
-        assert len(self.live) == 0
-        assert self.in_flight.held == 0
-        assert self.metrics.in_flight.value == 0
+        assert len(self.app.live) == 0
+        assert self.app.uploads.held == 0
+        assert self.app.metrics.in_flight.value == 0
         assert self.faults == []
 
-    def _failed(self, event: str, error: BaseException, request_id: str) -> None:
-        self.faults.append((event, error))
+    def _failed(self, event: str, error: BaseException, **fields: Any) -> None:
+        self.faults.append((event, error, str(fields)))
 
     def exchange(self, body: dict[str, Any]) -> Exchange:
         raw = orjson.dumps(body)
@@ -184,13 +161,24 @@ class Rig:
         }
         client = ClientRequest("POST", "/v1/chat/completions", headers, read_body)
         now_s = asyncio.get_running_loop().time()
-        return Exchange(client, "req_sweep", Operation.CHAT, openai, self.snapshot, now_s)
+        return Exchange(client, "req_sweep", Operation.CHAT, openai, self.app.snapshot, now_s)
+
+    async def ended(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs ``work`` as a task of its own, ``self.task``."""
+
+        async def drive() -> None:
+            await work
+
+        self.task = self.tasks.spawn(drive(), "exchange")
+        await asyncio.wait([self.task])
+        for _ in range(3):
+            await asyncio.sleep(0)  # for what was handed over at the end
 
     async def close(self) -> None:
-        await self.settler.close()
         await self.tasks.close()
-        self.journal.close()
+        await self.app.stop()
         self.log.close()
+        os.close(self._null)
 
 
 def stepped(work: Coroutine[Any, Any, None], at: int, act: Callable[[], None]) -> tuple[Any, list[int]]:
@@ -218,32 +206,17 @@ def stepped(work: Coroutine[Any, Any, None], at: int, act: Callable[[], None]) -
     return drive(), count
 
 
-def _snapshot(transport: Transport, base: tuple[Endpoint, str], metrics: Metrics) -> Snapshot:
-    endpoint, path = base
-    provider = OpenAIProvider("fake", transport, endpoint, path, "provider-secret")
-    price = Price.per_mtok(input=10**9, output=2 * 10**9)
-    deployment = Deployment("m-1", provider, "upstream-model", price)
-    group = Group("m", (deployment,), Timeouts(), 100, 1 << 20, 1 << 16)
-    tenant = Tenant("acme", None)
-    key = Key("k", tenant, hashlib.sha256(KEY.encode()).digest())
-    return Snapshot(
-        digest="test",
-        keys=[key],
-        groups={"m": group},
-        aliases={},
-        max_body_bytes=1 << 20,
-        metrics=metrics,
+def _settings(folder: Path, provider: Mapping[str, Any]) -> Settings:
+    price = {"input_per_mtok_usd": "1", "output_per_mtok_usd": "2"}
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    return Settings.model_validate(
+        {
+            "storage": {"data_dir": str(folder)},
+            "providers": {"fake": provider},
+            "models": {"m": {"deployments": [{"provider": "fake", "model": "upstream", "price": price}]}},
+            "tenants": {"acme": {"models": ["*"], "keys": [{"id": "k", "hash": f"sha256:{digest}"}]}},
+        }
     )
 
 
-def _null_fd() -> int:
-    import os
-
-    return os.open(os.devnull, os.O_WRONLY)
-
-
-SIMULATED = (Endpoint("http", "simulated.invalid", 80), "/v1")
-
-
-def simulated(script: Script | None = None) -> SimulatedTransport:
-    return SimulatedTransport(script or Script(latency_s=0.0001, chunk_s=0.0001, words=3))
+SIMULATED = {"kind": "simulated", "simulate": {"latency_s": "0.0001", "chunk_s": "0.0001", "words": "3"}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.errors import Sent, UpstreamError, UpstreamInvalidResponse, UpstreamTimeout
 
-STALE_WITHIN_S = 1.0
+STALE_WITHIN_S = 0.25
 """A peer that has given a connection up says so within a round trip. One that closes later had the
 request, and may have worked on it."""
 
