@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import uvloop
 from gateway import __version__
 from gateway.accounting.writer import WriterLocked
 from gateway.app import App, Load, secrets_of
-from gateway.edge.protocol import Rim
+from gateway.edge.protocol import MAX_CONNECTIONS, Rim
 from gateway.edge.server import GatewayServer, Lifecycle, bind
 from gateway.errors import GatewayError
 from gateway.exchange import Operation
@@ -23,6 +24,8 @@ from gateway.telemetry.metrics import OTHER
 
 Announce = Callable[[str], None]
 
+RESERVED_FILES = 100
+"""For the ledger, the log, listeners and what libraries open."""
 GC_THRESHOLDS = (50_000, 20, 50)
 """Requests make few cycles: the collector runs less often than Python's default."""
 
@@ -93,4 +96,22 @@ def _rim(app: App, log: Log) -> Rim:
     def failed(event: str, error: BaseException, request_id: str) -> None:
         log.failure(event, error, request_id=request_id)
 
-    return Rim(refused=refused, failed=failed)
+    most = connections_for(_raise_file_limit())
+    if most < MAX_CONNECTIONS:
+        log.event("few_connections", level="warning", most=most, remedy="raise the limit on open files")
+    return Rim(refused=refused, failed=failed, max_connections=most)
+
+
+def connections_for(files: int) -> int:
+    """Client connections that ``files`` open files allow: each may need one to a provider, too."""
+    return min(MAX_CONNECTIONS, max((files - RESERVED_FILES) // 2, 1))
+
+
+def _raise_file_limit() -> int:
+    """The number of files that may be open; raised as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS + RESERVED_FILES
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
@@ -32,6 +33,8 @@ from gateway.formats.openai import error_body
 from gateway.heads import retry_headers
 
 NEVER = math.inf
+MAX_CONNECTIONS = 10_000
+_LOOKED_AT = 256  # connections, to find an idle one: accepting must stay cheap in a flood
 _BODIES = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -51,7 +54,7 @@ class Rim:
     drain_s: float = 2.0
     framing_bytes: int = 16 * 1024
     pipelined: int = 16
-    max_connections: int = 10_000
+    max_connections: int = MAX_CONNECTIONS
     refused: Callable[[GatewayError, str], None] = lambda error, request_id: None
     failed: Callable[[str, BaseException, str], None] = lambda event, error, request_id: None
     date_line: bytes = b""
@@ -373,9 +376,9 @@ class RimProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _make_room(self) -> bool:
-        """Closes the idle connection that would go first."""
-        idle = [one for one in self.connections if isinstance(one, RimProtocol) and one.idle]
-        idle = [one for one in idle if one is not self]
+        """Closes an idle connection: of those looked at, the one that would go first."""
+        some = islice(self.connections, _LOOKED_AT)
+        idle = [one for one in some if isinstance(one, RimProtocol) and one.idle and one is not self]
         if not idle:
             return False
         min(idle, key=lambda one: one._until_s).transport.close()
