@@ -228,9 +228,7 @@ def test_a_full_queue_refuses_and_recovers(
     assert len(rows(tmp_path)) == kept + 1
 
 
-def test_admission_stops_before_the_queue_is_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_admission_stops_before_the_queue_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path, "w", max_rows=10, commit_interval_s=0.3)
     journal.append(ROW)
     eventually(lambda: journal.waiting_rows == 0)
@@ -374,9 +372,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.003, 0.011, 0.05])
-def test_u121_a_killed_process_loses_no_row_that_was_durable(
-    tmp_path: Path, delay_s: float
-) -> None:
+def test_u121_a_killed_process_loses_no_row_that_was_durable(tmp_path: Path, delay_s: float) -> None:
     command = [sys.executable, "-c", _APPENDER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

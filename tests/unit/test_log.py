@@ -88,9 +88,7 @@ def test_a111_no_text_acts_on_the_reader(pipe: Pipe, text: str) -> None:
     raw = pipe.raw()
     assert raw.count(b"\n") == 1
     visible = raw[:-1].decode()
-    assert not re.search(
-        "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]", visible
-    )
+    assert not re.search("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]", visible)
     assert orjson.loads(raw)["model"] == text.replace("\ud800", "?")
 
 
@@ -122,9 +120,7 @@ def test_a_line_is_cut_at_sixteen_kilobytes(pipe: Pipe, fields: int) -> None:
 
 
 def test_bodies_are_never_written(pipe: Pipe) -> None:
-    pipe.log.event(
-        "e", body={"secret": 1}, items=["x"], usd=Decimal("0.10"), raw=b"ok\xff", n=2**70
-    )
+    pipe.log.event("e", body={"secret": 1}, items=["x"], usd=Decimal("0.10"), raw=b"ok\xff", n=2**70)
     (line,) = pipe.lines()
     assert line["body"] == "<dict>" and line["items"] == "<list>"
     assert line["usd"] == "0.10" and line["raw"] == "ok\ufffd" and line["n"] == str(2**70)
@@ -212,9 +208,7 @@ def test_a_nonblocking_sink_is_waited_for() -> None:
     for n in range(5_000):
         pipe.log.event("e", n=n, pad="x" * 100)
     received: list[bytes] = []
-    reader = threading.Thread(
-        target=lambda: received.extend(iter(lambda: os.read(pipe._read, 65536), b""))
-    )
+    reader = threading.Thread(target=lambda: received.extend(iter(lambda: os.read(pipe._read, 65536), b"")))
     reader.start()
     pipe.log.close(5)
     os.close(pipe.write_fd)
@@ -326,9 +320,7 @@ def test_warnings_and_dying_threads_come_as_json(routed: Pipe) -> None:
 
 
 async def test_asyncio_complaints_come_as_json(routed: Pipe) -> None:
-    asyncio.get_running_loop().call_exception_handler(
-        {"message": "lost", "exception": ValueError("why")}
-    )
+    asyncio.get_running_loop().call_exception_handler({"message": "lost", "exception": ValueError("why")})
     (line,) = routed.lines()
     assert line["logger"] == "asyncio" and line["error_type"] == "ValueError"
 

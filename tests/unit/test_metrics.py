@@ -142,9 +142,7 @@ def test_a_request_is_counted_everywhere(metrics: Metrics) -> None:
     assert cost == 0.0012345
     assert value(metrics, "gateway_unpriced_tokens_total", model="gpt-4o") == 1201
     assert value(metrics, "gateway_settlements_total", source="provider") == 2
-    assert (
-        value(metrics, "gateway_upstream_attempts_total", deployment="gpt-4o-1", outcome="ok") == 1
-    )
+    assert value(metrics, "gateway_upstream_attempts_total", deployment="gpt-4o-1", outcome="ok") == 1
 
 
 @pytest.mark.parametrize(("seconds", "le"), [(0.01, "0.01"), (0.0100001, "0.02"), (100.0, "+Inf")])
@@ -203,9 +201,7 @@ def test_counts_survive_a_reload(metrics: Metrics) -> None:
     route_of(metrics).attempt("ok")
     metrics.retain(["acme"], ["gpt-4o"], ["gpt-4o-1"])
     route_of(metrics).attempt("ok")
-    assert (
-        value(metrics, "gateway_upstream_attempts_total", deployment="gpt-4o-1", outcome="ok") == 2
-    )
+    assert value(metrics, "gateway_upstream_attempts_total", deployment="gpt-4o-1", outcome="ok") == 2
 
 
 def test_gauges_can_ask_when_they_are_shown(metrics: Metrics) -> None:

@@ -137,9 +137,7 @@ def tokenizer(monkeypatch: pytest.MonkeyPatch) -> tiktoken.Encoding:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_estimates_are_within_a_fifth_of_the_tokenizer(
-    tokenizer: tiktoken.Encoding, name: str
-) -> None:
+def test_estimates_are_within_a_fifth_of_the_tokenizer(tokenizer: tiktoken.Encoding, name: str) -> None:
     text = TEXTS[name]
     true = len(tokenizer.encode(text))
     assert 0.8 * true <= estimate_text(text) <= 1.2 * true, (estimate_text(text), true)
