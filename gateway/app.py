@@ -60,7 +60,7 @@ class App:
         self._tasks = Tasks(self._failed)
         self._lag = LagProbe(loop)
         self.live = LiveExchanges()
-        self.uploads = BytesInFlight(IN_FLIGHT_BYTES)
+        self.uploads = BytesInFlight(max(IN_FLIGHT_BYTES, 4 * settings.server.max_body_bytes))
         self._transports = Transports()
         self.journal = self._open_journal(Path(settings.storage.data_dir))
         self._settler = Settler(self._failed)

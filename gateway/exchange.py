@@ -28,6 +28,8 @@ class Operation(Enum):
     MODELS = "models"
     NONE = "none"
 
+    __hash__ = object.__hash__  # enum's own is Python code, and routes are looked up by it
+
 
 @dataclass(slots=True)
 class ClientRequest:

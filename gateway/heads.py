@@ -18,28 +18,27 @@ _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 
 def stream_head(exchange: Exchange, now_s: float, reply: Reply | None = None) -> Headers:
     """For a stream; without ``reply`` the head goes out before it is known who answers."""
-    headers = [*_STREAM, *_common(exchange, now_s)]
+    headers = [*_STREAM, *_common(exchange, now_s, answered=reply is not None)]
     if reply is not None:
-        headers += _answered_by(exchange)
         headers += reply.headers
     return headers
 
 
 def body_head(exchange: Exchange, now_s: float, length: int, reply: Reply) -> Headers:
     """For one body of ``length`` bytes."""
-    headers = [_JSON, (b"content-length", b"%d" % length), *_common(exchange, now_s)]
+    headers = _common(exchange, now_s)
+    headers += (_JSON, (b"content-length", b"%d" % length))
     if exchange.call is not None:
-        headers += _answered_by(exchange)
         bill = exchange.call.bill()
         if bill.priced:
             headers.append((b"x-gateway-cost-usd", format_usd(bill.cost_nanousd).encode()))
-    return headers + reply.headers
+    headers += reply.headers
+    return headers
 
 
 def error_head(exchange: Exchange, now_s: float, length: int, error: GatewayError) -> Headers:
-    headers = [_JSON, (b"content-length", b"%d" % length), *_common(exchange, now_s)]
-    if exchange.call is not None:
-        headers += _answered_by(exchange)
+    headers = _common(exchange, now_s)
+    headers += (_JSON, (b"content-length", b"%d" % length))
     return headers + retry_headers(error)
 
 
@@ -56,24 +55,20 @@ def retry_headers(error: GatewayError) -> Headers:
     return headers
 
 
-def _common(exchange: Exchange, now_s: float) -> Headers:
-    upstream_s = exchange.call.waited_s(now_s) if exchange.call is not None else 0.0
-    own_s = now_s - exchange.started_s - upstream_s
-    return [
-        (b"x-request-id", exchange.request_id.encode()),
-        (
-            b"server-timing",
-            b"gateway;dur=%.3f, upstream;dur=%.3f" % (max(own_s, 0.0) * 1e3, upstream_s * 1e3),
-        ),
-    ]
-
-
-def _answered_by(exchange: Exchange) -> Headers:
+def _common(exchange: Exchange, now_s: float, *, answered: bool = True) -> Headers:
+    """``answered``: it is known who answers, if anybody does."""
     call = exchange.call
-    if call is None or call.last is None:
-        return []
-    return [
-        (b"x-gateway-model", call.last.group.name.encode()),
-        (b"x-gateway-deployment", call.last.deployment.id.encode()),
-        (b"x-gateway-attempts", b"%d" % len(call.attempts)),
+    upstream_s = call.waited_s(now_s) if call is not None else 0.0
+    own_s = max(now_s - exchange.started_s - upstream_s, 0.0)
+    headers = [
+        (b"x-request-id", exchange.request_id.encode()),
+        (b"server-timing", b"gateway;dur=%.3f, upstream;dur=%.3f" % (own_s * 1e3, upstream_s * 1e3)),
     ]
+    if answered and call is not None and call.attempts:
+        last = call.attempts[-1]
+        headers += (
+            (b"x-gateway-model", last.group.name.encode()),
+            (b"x-gateway-deployment", last.deployment.id.encode()),
+            (b"x-gateway-attempts", b"%d" % len(call.attempts)),
+        )
+    return headers

@@ -41,7 +41,7 @@ class Settlement:
     def _row(self, call: Call | None, bill: Bill | None) -> dict[str, Any]:
         exchange = self._exchange
         assert exchange.key is not None and exchange.route is not None
-        row = {
+        row: dict[str, Any] = {
             "kind": "exchange",
             "request_id": exchange.request_id,
             "time": self._log.timestamp(self._ended_at_s),
@@ -50,13 +50,17 @@ class Settlement:
             "feature": exchange.feature,
             "user": exchange.user,
             "tags": exchange.tags,
-            "operation": exchange.operation.value,
+            "operation": exchange.operation._value_,
             "model": exchange.route.group.name,
             "outcome": self._outcome.name,
             "degraded": None,
             "error_code": self._outcome.code or None,
         }
-        return row | (_UNANSWERED if call is None or bill is None else _answered(call, bill))
+        if call is None or bill is None:
+            row |= _UNANSWERED
+        else:
+            _add_answer(row, call, bill)
+        return row
 
     def _count(self, call: Call, bill: Bill) -> None:
         assert self._exchange.route is not None
@@ -91,22 +95,20 @@ _UNANSWERED: dict[str, Any] = {
 }
 
 
-def _answered(call: Call, bill: Bill) -> dict[str, Any]:
+def _add_answer(row: dict[str, Any], call: Call, bill: Bill) -> None:
     deployment = call.attempts[-1].deployment
-    price = deployment.price
-    return {
-        "deployment": deployment.id,
-        "provider": deployment.provider.name,
-        "attempts": [
-            {"deployment": a.deployment.id, "outcome": a.outcome, "status": a.status} for a in call.attempts
-        ],
-        "usage": {
-            "input_tokens": bill.usage.input,
-            "output_tokens": bill.usage.output,
-            "cached_input_tokens": bill.usage.cached_input,
-        },
-        "cost_usd": format_usd(bill.cost_nanousd),
-        "charged_usd": format_usd(bill.charged_nanousd),
-        "cost_source": bill.source,
-        "price": None if price is None else price.tier(bill.usage.input).as_row(),
+    price, usage = deployment.price, bill.usage
+    row["deployment"] = deployment.id
+    row["provider"] = deployment.provider.name
+    row["attempts"] = [
+        {"deployment": a.deployment.id, "outcome": a.outcome, "status": a.status} for a in call.attempts
+    ]
+    row["usage"] = {
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cached_input_tokens": usage.cached_input,
     }
+    row["cost_usd"] = format_usd(bill.cost_nanousd)
+    row["charged_usd"] = format_usd(bill.charged_nanousd)
+    row["cost_source"] = bill.source
+    row["price"] = None if price is None else price.tier(usage.input).as_row()

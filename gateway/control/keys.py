@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timezone
 
 from gateway.errors import Forbidden, InvalidApiKey
 
-MIN_CHARS, MAX_CHARS = 16, 512
+_SECRET = re.compile(rb"[!-~]{16,512}")
 
 
 @dataclass(slots=True, frozen=True)
@@ -32,10 +33,6 @@ class Key:
     expires: date | None = None
     models: frozenset[str] | None = None
     tags: dict[str, str] = field(default_factory=dict)
-
-    def may_use(self, model: str) -> bool:
-        tenant, own = self.tenant.models, self.models
-        return (tenant is None or model in tenant) and (own is None or model in own)
 
     def expired(self, now_s: float) -> bool:
         """``now_s``: seconds since the epoch."""
@@ -59,7 +56,7 @@ class KeyRing:
         The digest is looked up, so time depends on nothing that an attacker can steer towards a key;
         the comparison that decides is constant in time. Unknown and malformed secrets are alike.
         """
-        if not MIN_CHARS <= len(secret) <= MAX_CHARS or not _visible(secret):
+        if not _SECRET.fullmatch(secret):
             raise InvalidApiKey(INVALID)
         digest = hashlib.sha256(secret).digest()
         key = self._keys.get(digest)
@@ -75,17 +72,21 @@ INVALID = "The API key is missing or not valid."
 
 def presented(headers: dict[bytes, bytes]) -> bytes:
     """The secret that a request presents; raises ``InvalidApiKey`` for none, and for two that differ."""
-    found = {headers[name] for name in (b"x-api-key", b"api-key") if name in headers}
     authorization = headers.get(b"authorization")
-    if authorization is not None:
-        scheme, _, secret = authorization.partition(b" ")
-        if scheme.lower() != b"bearer":
-            raise InvalidApiKey(INVALID)
-        found.add(secret.strip())
-    if len(found) != 1:
+    found = None if authorization is None else _bearer(authorization)
+    for name in (b"x-api-key", b"api-key"):
+        secret = headers.get(name)
+        if secret is not None:
+            if found is not None and secret != found:
+                raise InvalidApiKey(INVALID)
+            found = secret
+    if found is None:
         raise InvalidApiKey(INVALID)
-    return found.pop()
+    return found
 
 
-def _visible(secret: bytes) -> bool:
-    return secret.isascii() and secret.decode("ascii").isprintable() and b" " not in secret
+def _bearer(authorization: bytes) -> bytes:
+    scheme, _, secret = authorization.partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise InvalidApiKey(INVALID)
+    return secret.strip()

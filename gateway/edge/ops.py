@@ -9,7 +9,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from gateway.edge.request_id import new_request_id
+from gateway.edge.request_id import accept_request_id, new_request_id
 from gateway.errors import GatewayError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
 from gateway.heads import retry_headers
 
@@ -23,29 +23,32 @@ def ops_app(
     readiness: Readiness, render_metrics: Render, failed: Callable[[str, BaseException, str], None]
 ) -> FastAPI:
     """``readiness``: ``{"ready": bool, "reasons": […], …}``. ``render_metrics`` runs in a thread."""
-    app = FastAPI(title="llm-gateway", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="llm-gateway", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
 
     @app.get("/healthz")
-    async def healthz() -> Response:
-        return _json({"status": "ok"})
+    async def healthz(request: Request) -> Response:
+        return _json(request, {"status": "ok"})
 
     @app.get("/readyz")
-    async def readyz() -> Response:
+    async def readyz(request: Request) -> Response:
         state = readiness()
-        return _json(state, 200 if state["ready"] else 503)
+        return _json(request, state, 200 if state["ready"] else 503)
 
     @app.get("/metrics")
-    def metrics() -> Response:
-        return Response(render_metrics(), media_type=METRICS_TYPE)
+    def metrics(request: Request) -> Response:
+        headers = {"x-request-id": _request_id(request)}
+        return Response(render_metrics(), media_type=METRICS_TYPE, headers=headers)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _refusal(_mapped(request, error))
+        return _refusal(_mapped(request, error), _request_id(request))
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        request_id = new_request_id()
+        request_id = _request_id(request)
         failed("internal_error", error, request_id)
         return _refusal(InternalError("The gateway failed."), request_id)
 
@@ -64,17 +67,21 @@ def _mapped(request: Request, error: HTTPException) -> GatewayError:
     return InvalidRequest("The request cannot be answered.")
 
 
-def _json(native: dict[str, Any], status: int = 200) -> Response:
+def _request_id(request: Request) -> str:
+    asked = request.headers.get("x-request-id", "").encode("latin-1")
+    return accept_request_id(asked) or new_request_id()
+
+
+def _json(request: Request, native: dict[str, Any], status: int = 200) -> Response:
     return Response(
         orjson.dumps(native),
         status,
         media_type="application/json",
-        headers={"x-request-id": new_request_id()},
+        headers={"x-request-id": _request_id(request)},
     )
 
 
-def _refusal(error: GatewayError, request_id: str | None = None) -> Response:
-    request_id = request_id or new_request_id()
+def _refusal(error: GatewayError, request_id: str) -> Response:
     response = Response(orjson.dumps(error.body(request_id)), error.status, media_type="application/json")
     response.headers["x-request-id"] = request_id
     for name, value in retry_headers(error):

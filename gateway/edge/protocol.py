@@ -33,6 +33,8 @@ from gateway.formats.openai import error_body
 from gateway.heads import retry_headers
 
 NEVER = math.inf
+PIECES_A_TURN = 1024
+"""Pieces of a body that one connection may bring before the others have a turn."""
 MAX_CONNECTIONS = 10_000
 _LOOKED_AT = 256  # connections, to find an idle one: accepting must stay cheap in a flood
 _BODIES = frozenset({b"content-length", b"transfer-encoding"})
@@ -93,6 +95,7 @@ class RimProtocol(HttpToolsProtocol):
         self._event = 0  # bytes of the read that is being parsed
         self._raw = 0  # bytes since the message began, its body and framing included
         self._head_bytes = self._body_bytes = 0
+        self._pieces = 0  # of the body, in this turn of the loop
         self._since_s = 0.0
         self._until_s = NEVER
         self._written = self._taken = 0
@@ -115,6 +118,8 @@ class RimProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
             self._check_raw()
+            if self._pieces > PIECES_A_TURN:
+                self._give_way()
         except httptools.HttpParserUpgrade:
             self._last = True  # what follows would be another protocol: it is not taken up
             if self._cycles:
@@ -189,6 +194,7 @@ class RimProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
+        self._pieces += 1
         if self._reading is not None:
             self._reading.take(body)
 
@@ -354,6 +360,7 @@ class RimProtocol(HttpToolsProtocol):
         """Closes after the answer. A client that is still sending would lose it to a reset: what it
         sends is read and forgotten for a moment."""
         self._last = True
+        self._reading = None
         if drained or not self.transport.can_write_eof():
             self.transport.close()
             return
@@ -361,6 +368,16 @@ class RimProtocol(HttpToolsProtocol):
         self.transport.write_eof()
         self.flow.resume_reading()
         self._until_s = time.monotonic() + self._rim.drain_s
+
+    def _give_way(self) -> None:
+        """libuv reads up to 32 times in a row what is there, which small chunks make expensive."""
+        self._pieces = 0
+        self.transport.pause_reading()
+        self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self.flow.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _overdue(self, now_s: float) -> None:
         self._until_s = NEVER

@@ -31,6 +31,7 @@ FINISH, USAGE, FAULT, END = 1, 2, 4, 8
 DONE = b"[DONE]"
 _MAX_COUNT = 10**9
 _MAX_INDEX = 1024
+_WHOLE = Opaque("openai", None)
 _CHANNELS = {
     "content": "content",
     "reasoning_content": "reasoning",
@@ -67,6 +68,31 @@ def parse(frame: Frame) -> list[Event]:
                 frame.native = _object(frame.raw or b"")
             frame.events = _events(frame.native)
     return frame.events
+
+
+def parse_body(frame: Frame) -> list[Event]:
+    """The events in a buffered body that decide about it: fault, finish and usage, without its text.
+
+    What is not one of these and yet an answer is an ``Opaque``. Raises ``ValueError``.
+    """
+    native = frame.native = _object(frame.raw or b"")
+    if native.get("error"):
+        return [Fault(native["error"])]
+    events: list[Event] = []
+    for choice in native.get("choices") or ():
+        if type(choice) is not dict:
+            raise ValueError("a choice is not an object")
+        reason = choice.get("finish_reason")
+        if reason is not None:
+            events.append(Finish(0, str(reason)))
+        elif choice.get("message") or choice.get("text"):
+            events.append(_WHOLE)
+    if isinstance(native.get("data"), list):
+        events.append(_WHOLE)
+    seen = usage_of(native)
+    if seen is not None:
+        events.append(seen)
+    return events
 
 
 def write(frames: list[Frame]) -> bytes:
@@ -122,7 +148,7 @@ def _events(native: dict[str, Any]) -> list[Event]:
     for choice in native.get("choices") or ():
         _choice_events(choice, events)
     if isinstance(native.get("data"), list):
-        events.append(Opaque("openai", None))
+        events.append(_WHOLE)
     seen = usage_of(native)
     if seen is not None:
         events.append(seen)

@@ -6,12 +6,14 @@ import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import urlsplit
 
 from gateway.errors import InvalidRequest
 from gateway.exchange import ModelRequest, Operation
 
 MAX_MESSAGES = 2048
+MAX_PARTS = 2048
 MAX_TOOLS = 256
 MAX_STOP = 16
 MAX_CHOICES = 8
@@ -28,6 +30,8 @@ STEERING = frozenset(
 """Fields by which clients of other gateways choose where a request goes: here only the operator does."""
 
 Check = Callable[[str, Any], None]
+_AMBIGUOUS = re.compile(r"[\x00-\x1f\x7f\\]")
+"""Characters that some parsers drop, and others read as the end of the host."""
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 
 
@@ -40,8 +44,8 @@ def read(operation: Operation, native: dict[str, Any]) -> ModelRequest:
                 check(name, value)
         elif name in STEERING or name.startswith("litellm_"):
             raise InvalidRequest(
-                f"'{name}' is not accepted: where requests go is configured at the gateway.",
-                param=name,
+                f"'{name[:64]}' is not accepted: where requests go is configured at the gateway.",
+                param=name[:64],
             )
     model = native.get("model")
     if not isinstance(model, str) or not model:
@@ -118,6 +122,7 @@ def _logprobs(name: str, value: Any) -> None:
 
 def _messages(name: str, value: Any) -> None:
     _listed(MAX_MESSAGES)(name, value)
+    left = MAX_PARTS
     for index, message in enumerate(value):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise InvalidRequest(
@@ -125,8 +130,12 @@ def _messages(name: str, value: Any) -> None:
             )
         content = message.get("content")
         if isinstance(content, list):
+            where = f"{name}[{index}].content"
+            left -= len(content)
+            if left < 0:
+                raise InvalidRequest(f"'{name}' holds more than {MAX_PARTS} parts.", param=where)
             for part in content:
-                _part(f"{name}[{index}].content", part)
+                _part(where, part)
         elif content is not None and not isinstance(content, str):
             raise InvalidRequest(
                 f"'{name}[{index}].content' must be a string or an array of parts.",
@@ -152,12 +161,14 @@ def _part(where: str, part: Any) -> None:
 
 def _may_be_fetched(url: str) -> bool:
     """Whether a provider may be asked to fetch ``url``: never this host or a link-local neighbour."""
+    if _AMBIGUOUS.search(url):
+        return False
     try:
         parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".")
+        host = normalize("NFKC", parts.hostname or "").replace("\u3002", ".").casefold().rstrip(".")
     except ValueError:
         return False
-    if parts.scheme not in ("http", "https") or not host:
+    if parts.scheme not in ("http", "https") or not host or " " in host:
         return False
     if host == "localhost" or host.endswith(".localhost"):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.control.keys import presented
 from gateway.control.live import LiveExchanges
 from gateway.exchange import Exchange, Outcome
 from gateway.stage import Stage
@@ -31,31 +32,33 @@ class _Record(Stage):
     def close(self, outcome: Outcome) -> None:
         exchange = self._exchange
         self._live.discard(exchange)
-        fields: dict[str, str | int | float | bool | None] = {
-            "request_id": exchange.request_id,
-            "operation": exchange.operation.value,
-            "outcome": outcome.name,
-            "status": outcome.status,
-            "duration_ms": _ms((exchange.ended_s or exchange.started_s) - exchange.started_s),
-        }
+        line = self._log.begin("request", "error" if outcome.status == 500 else "info")
+        line["request_id"] = exchange.request_id
+        line["operation"] = exchange.operation._value_
+        line["outcome"] = outcome.name
+        line["status"] = outcome.status
+        line["duration_ms"] = round(
+            ((exchange.ended_s or exchange.started_s) - exchange.started_s) * 1e3, 3
+        )
         if exchange.key is not None:
-            fields["tenant"] = exchange.key.tenant.name
-            fields["key"] = exchange.key.id
+            line["tenant"] = exchange.key.tenant.name
+            line["key"] = exchange.key.id
         if exchange.route is not None:
-            fields["model"] = exchange.route.group.name
+            line["model"] = exchange.route.group.name
         call = exchange.call
-        if call is not None and call.last is not None:
-            fields["deployment"] = call.last.deployment.id
-            fields["attempts"] = len(call.attempts)
+        if call is not None and call.attempts:
+            line["deployment"] = call.attempts[-1].deployment.id
+            line["attempts"] = len(call.attempts)
         if exchange.request is not None:
-            fields["stream"] = exchange.request.stream
+            line["stream"] = exchange.request.stream
         error = outcome.error
         if error is not None:
-            fields["code"] = error.code
-            fields["detail"] = self._log.scrub(error.detail or error.message)
-        level = "error" if outcome.status == 500 else "info"
-        self._log.event("request", level=level, **fields)
+            line["code"] = error.code
+            line["detail"] = self._scrubbed(error.detail or error.message)
+        self._log.write(line)
 
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1e3, 3)
+    def _scrubbed(self, text: str) -> str:
+        """Without secrets of ours, and without the caller's key, which may stand where none belongs."""
+        if self._exchange.key is not None:
+            text = text.replace(presented(self._exchange.client.headers).decode("ascii"), "***")
+        return str(self._log.scrub(text))

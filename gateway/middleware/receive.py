@@ -49,10 +49,12 @@ class _Reception(Stage):
         exchange.interrupt.deadline(exchange.started_s + timeout_s)
 
     def close(self, outcome: Outcome) -> None:
-        self._in_flight.give(self._held)
+        if self._held and self._exchange.key is not None:
+            self._in_flight.give(self._held, self._exchange.key.tenant.name)
 
     def _hold(self, size: int) -> None:
-        self._in_flight.take(size)
+        assert self._exchange.key is not None
+        self._in_flight.take(size, self._exchange.key.tenant.name)
         self._held += size
 
     def _hold_up_to(self, received: int) -> None:
@@ -74,7 +76,7 @@ def _check_media(headers: dict[bytes, bytes]) -> None:
 
 
 def _timeout_s(asked: bytes) -> float:
-    if not asked.isdigit() or not 1 <= int(asked[:12]) <= MAX_TIMEOUT_MS:
+    if not asked.isdigit() or len(asked) > 12 or not 1 <= int(asked) <= MAX_TIMEOUT_MS:
         raise InvalidRequest(
             f"'x-request-timeout-ms' must be a whole number from 1 to {MAX_TIMEOUT_MS}.",
             param="x-request-timeout-ms",

@@ -6,6 +6,7 @@ a body where a stream was wanted is cut into chunks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.errors import UpstreamError, UpstreamInvalidResponse
@@ -86,17 +87,11 @@ class _Reading:
     def text_bytes(self) -> int:
         return self.tally.text_bytes
 
-    def decode(self, frame: Frame) -> list[Event]:
-        try:
-            events = openai.parse(frame)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise UpstreamInvalidResponse(
-                "The provider sent an answer that cannot be read.", detail=repr(error)
-            ) from None
+    def decode(self, frame: Frame) -> None:
+        events = _readable(openai.parse, frame)
         self.tally.decoded(frame, events)
         for event in events:
             self._note(event)
-        return events
 
     def _note(self, event: Event) -> None:
         kind = type(event)
@@ -181,7 +176,10 @@ class BodyAnswer(_Reading):
     def end(self) -> list[Frame]:
         frame = Frame(bytes(self._body))
         self._body.clear()
-        self.decode(frame)
+        for event in _readable(openai.parse_body, frame):
+            self._note(event)
+        if self.usage is None:
+            self.tally.decoded(frame, _readable(openai.parse, frame))
         if not self.committed:
             raise UpstreamInvalidResponse("The provider's answer is empty.")
         self.complete = True
@@ -232,6 +230,15 @@ class GatheredAnswer(_Reading):
             raise UpstreamInvalidResponse("The provider's stream ended without an answer.")
         self.complete = True
         return [Frame(None, openai_convert.collect(self._frames))]
+
+
+def _readable(parse: Callable[[Frame], list[Event]], frame: Frame) -> list[Event]:
+    try:
+        return parse(frame)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise UpstreamInvalidResponse(
+            "The provider sent an answer that cannot be read.", detail=repr(error)
+        ) from None
 
 
 def _check_size(size: int, cap: int) -> None:

@@ -25,7 +25,7 @@ def encode_line(fields: dict[str, Any], value_bytes: int = MAX_VALUE_BYTES) -> b
     long; in the end only the time, level, name and request id are kept. A value that is no scalar
     is replaced by its type's name: a log line never holds a body.
     """
-    line = _encode(_bounded(fields, value_bytes))
+    line = _encode(fields if _fits(fields, value_bytes) else _bounded(fields, value_bytes))
     if len(line) <= MAX_LINE_BYTES:
         return line
     for shorter in _SHORTER_VALUES:
@@ -46,14 +46,21 @@ def cut(text: str, limit_bytes: int) -> str:
     return raw[: limit_bytes - 3].decode("utf-8", "ignore") + "…"
 
 
+def _fits(fields: dict[str, Any], value_bytes: int) -> bool:
+    """Whether all are scalars, and short whatever their characters are: nearly always."""
+    short = value_bytes // 4
+    for value in fields.values():
+        kind = type(value)
+        if kind is str:
+            if len(value) > short:
+                return False
+        elif kind not in _SAFE:
+            return False
+    return True
+
+
 def _bounded(fields: dict[str, Any], value_bytes: int) -> dict[str, Any]:
-    short = value_bytes // 4  # characters that fit, whatever they are
-    return {
-        name: value
-        if (kind := type(value)) in _SAFE or (kind is str and len(value) <= short)
-        else _scalar(value, value_bytes)
-        for name, value in fields.items()
-    }
+    return {name: _scalar(value, value_bytes) for name, value in fields.items()}
 
 
 def _scalar(value: Any, value_bytes: int) -> Any:
