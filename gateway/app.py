@@ -56,6 +56,7 @@ class App:
         self._log = log
         self._draining = False
         self._rejected: str | None = None
+        self._secrets: set[bytes] = set()
         self.metrics = Metrics(CollectorRegistry(auto_describe=False))
         self._tasks = Tasks(self._failed)
         self._lag = LagProbe(loop)
@@ -67,6 +68,7 @@ class App:
         self.snapshot = self._build(settings)
         self._watch = None if path is None else ConfigWatch(path, self.reload)
         self._reloading: asyncio.Task[None] | None = None
+        self._reload_asked = False
         pipeline = Pipeline(self.chain(), dispatch, self._failed)
         ops = ops_app(self._readiness, self._render_metrics, self._failed)
         self.asgi = DataPlane(pipeline, lambda: self.snapshot, ops)
@@ -109,8 +111,16 @@ class App:
 
     def reload(self) -> None:
         """Takes up the files as they are now, in the background; one change at a time."""
+        self._reload_asked = True
         if self._reloading is None or self._reloading.done():
-            self._reloading = self._tasks.spawn(self._reload(), "reload")
+            self._reloading = self._tasks.spawn(self._reload_while_asked(), "reload")
+
+    async def _reload_while_asked(self) -> None:
+        while self._reload_asked:
+            self._reload_asked = False
+            if self._watch is not None:
+                self._watch.mark()
+            await self._reload()
 
     async def _reload(self) -> None:
         try:
@@ -148,7 +158,8 @@ class App:
 
     def _build(self, settings: Settings) -> Snapshot:
         snapshot = build_snapshot(settings, self._transports, self.metrics)
-        self._log.set_secrets(secrets_of(settings))
+        self._secrets.update(secrets_of(settings))  # what runs may still show a former one
+        self._log.set_secrets(self._secrets)
         self.metrics.set_config(settings.digest)
         self.metrics.retain(
             list(settings.tenants),

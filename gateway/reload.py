@@ -41,12 +41,15 @@ class ConfigWatch:
         except OSError:
             return ()
 
+    def mark(self) -> None:
+        """The files are about to be read: only what changes from now on is a change."""
+        self._seen = self._look()
+
     async def run(self) -> None:
         last = self._seen
         while True:
             await asyncio.sleep(POLL_S)
             now = self._look()
             if now != self._seen and now == last:
-                self._seen = now
                 self._changed()
             last = now

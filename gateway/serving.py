@@ -73,7 +73,10 @@ async def _serve(
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         log.event("started", url=url, version=__version__, config=settings.digest)
-        announce(url)
+        try:
+            announce(url)
+        except OSError as error:  # a full or broken standard output
+            log.event("not_announced", level="warning", url=url, error=str(error))
 
     lifecycle = Lifecycle(
         start=app.start,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version
 
@@ -43,7 +44,17 @@ def _top(
 
 def main() -> None:
     """Runs the command; exit codes: 0 done, 1 the answer is no, 2 wrong usage."""
+    _open_standard_streams()
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _open_standard_streams() -> None:
+    """Started with one of them closed (``>&-``), the process would give its number to a socket."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

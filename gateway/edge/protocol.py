@@ -91,6 +91,7 @@ class RimProtocol(HttpToolsProtocol):
         self._reading: Cycle | None = None  # whose body is coming
         self._in_head = False
         self._last = False  # no request after those that are here
+        self._ending = False  # nor after the one whose body is coming
         self._draining = False
         self._event = 0  # bytes of the read that is being parsed
         self._raw = 0  # bytes since the message began, its body and framing included
@@ -201,6 +202,7 @@ class RimProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._until_s = NEVER
         self._event = 0  # the next message's share of this read is not known
+        self._last = self._last or self._ending
         cycle, self._reading = self._reading, None
         if cycle is not None:
             cycle.complete()
@@ -248,8 +250,9 @@ class RimProtocol(HttpToolsProtocol):
     # -- the server's side
 
     def shutdown(self) -> None:
-        """No further request: closes once what runs has been answered."""
-        self._last = True
+        """No further request: closes once what runs has been answered, its body read to the end."""
+        self._ending = True
+        self._last = self._last or self._reading is None
         if not self._cycles:
             self.transport.close()
         for cycle in self._cycles:

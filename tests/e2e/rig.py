@@ -58,6 +58,7 @@ class Gateway:
         self.data_dir = folder / "data"
         self.stdout, self.stderr = folder / "stdout", folder / "stderr"
         self.host, self.port = "127.0.0.1", 0
+        self.arguments = ["--port", "0"]
         self._config = folder / "gateway.yaml"
         self._config.write_text(yaml.safe_dump(merged(self._settings(), changes)))
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,7 +89,7 @@ class Gateway:
         return self._process.pid
 
     async def start(self) -> None:
-        command = [sys.executable, "-m", "gateway", "serve", "--config", str(self._config), "--port", "0"]
+        command = [sys.executable, "-m", "gateway", "serve", "--config", str(self._config), *self.arguments]
         with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
             self._process = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT, env=_environment())
         deadline_s = time.monotonic() + START_S
