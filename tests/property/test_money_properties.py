@@ -42,9 +42,7 @@ def test_more_tokens_never_cost_less(
     input: int, output: int, n_in: int, n_out: int, more_in: int, more_out: int
 ) -> None:
     price = Price.per_mtok(input=input, output=output)
-    assert price.cost_nanousd(n_in, 0, n_out) <= price.cost_nanousd(
-        n_in + more_in, 0, n_out + more_out
-    )
+    assert price.cost_nanousd(n_in, 0, n_out) <= price.cost_nanousd(n_in + more_in, 0, n_out + more_out)
 
 
 @given(st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6))
