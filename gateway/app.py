@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.accounting.journal import Journal, claim_writer
 from gateway.accounting.settle import Settler
-from gateway.building import Transports, build_snapshot
+from gateway.building import Builder, Transports
 from gateway.calls.inline import dispatch
 from gateway.control.bytes_in_flight import BytesInFlight
 from gateway.control.live import LiveExchanges
@@ -27,6 +27,8 @@ from gateway.middleware.models import Models
 from gateway.middleware.receive import Receive
 from gateway.pipeline import Pipeline
 from gateway.reload import ConfigWatch
+from gateway.routing.breaker import State
+from gateway.routing.health import Learned
 from gateway.runtime import Snapshot
 from gateway.settings import ConfigInvalid, Settings
 from gateway.stage import Middleware
@@ -38,6 +40,8 @@ from gateway.telemetry.metrics import Metrics
 IN_FLIGHT_BYTES = 256 << 20
 IDLE_CHECK_S = 5.0
 FLUSH_S = 10.0
+
+_STATES: dict[State, int] = {"closed": 0, "half-open": 1, "open": 2}
 
 Load = Callable[[], Settings]
 
@@ -65,6 +69,8 @@ class App:
         self._transports = Transports()
         self.journal = self._open_journal(Path(settings.storage.data_dir))
         self._settler = Settler(self._failed)
+        self._learned = Learned(self._breaker_changed)
+        self._builder = Builder(self._transports, self._learned, self.metrics)
         self.snapshot = self._build(settings)
         self._watch = None if path is None else ConfigWatch(path, self.reload)
         self._reloading: asyncio.Task[None] | None = None
@@ -82,7 +88,7 @@ class App:
             Authenticate(),
             Models(),
             Receive(self.uploads),
-            Limits(self.journal, self._settler, self._log),
+            Limits(self.journal, self._settler, self._log, self.metrics),
         )
 
     def start(self) -> None:
@@ -157,16 +163,23 @@ class App:
             raise RestartNeeded(f"needs restart: {', '.join(changed)} cannot change while serving")
 
     def _build(self, settings: Settings) -> Snapshot:
-        snapshot = build_snapshot(settings, self._transports, self.metrics)
+        snapshot = self._builder.build(settings)
         self._secrets.update(secrets_of(settings))  # what runs may still show a former one
         self._log.set_secrets(self._secrets)
         self.metrics.set_config(settings.digest)
         self.metrics.retain(
             list(settings.tenants),
             list(snapshot.groups),
-            [one.id for group in snapshot.groups.values() for one in group.deployments],
+            list(self._learned.all()),
         )
+        for name, health in self._learned.all().items():
+            self.metrics.breaker_state.child(name).set(_STATES[health.breaker.state()])
+            self.metrics.cooldown.child(name).set_source(health.cooldown_left_s)
         return snapshot
+
+    def _breaker_changed(self, deployment: str, state: State) -> None:
+        self.metrics.breaker_state.child(deployment).set(_STATES[state])
+        self._log.event("breaker", level="warning", deployment=deployment, state=state)
 
     def _open_journal(self, data_dir: Path) -> Journal:
         data_dir.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,11 @@ from gateway.providers.openai import OpenAIProvider
 from gateway.providers.provider import Provider
 from gateway.providers.simulated import Script, SimulatedTransport
 from gateway.providers.transport import Endpoint, NativeTransport, Transport
+from gateway.routing.breaker import BreakerPolicy
 from gateway.routing.deployment import Deployment, Group, Timeouts
+from gateway.routing.health import Learned
+from gateway.routing.retry import RetryPolicy
+from gateway.routing.strategies import STRATEGIES
 from gateway.runtime import Snapshot
 from gateway.settings import (
     DeploymentSettings,
@@ -55,17 +59,89 @@ class Transports:
         return [self._native] if self._over_httpx is None else [self._native, self._over_httpx]
 
 
-def build_snapshot(settings: Settings, transports: Transports, metrics: Metrics) -> Snapshot:
-    providers = {name: _provider(name, one, transports) for name, one in settings.providers.items()}
-    book = PriceBook({name: _price(one) for name, one in settings.prices.items()}, PriceTable())
-    return Snapshot(
-        digest=settings.digest,
-        keys=[key for name, tenant in settings.tenants.items() for key in _keys(name, tenant)],
-        groups={name: _group(name, one, providers, book) for name, one in settings.models.items()},
-        aliases=settings.aliases,
-        max_body_bytes=settings.server.max_body_bytes,
-        metrics=metrics,
-    )
+class Builder:
+    """Builds snapshots; what was learned and the engines of providers go from one to the next."""
+
+    def __init__(self, transports: Transports, learned: Learned, metrics: Metrics) -> None:
+        self._transports = transports
+        self._learned = learned
+        self._metrics = metrics
+
+    def build(self, settings: Settings) -> Snapshot:
+        table = PriceTable()
+        book = PriceBook({name: _price(one) for name, one in settings.prices.items()}, table)
+        providers = {
+            name: _provider(name, one, self._transports) for name, one in settings.providers.items()
+        }
+        groups = {
+            name: self._group(name, one, providers, book, table) for name, one in settings.models.items()
+        }
+        for name, one in settings.models.items():
+            groups[name].fallbacks.extend(groups[other] for other in one.fallbacks)
+        self._learned.retain(groups)
+        return Snapshot(
+            digest=settings.digest,
+            keys=[key for name, tenant in settings.tenants.items() for key in _keys(name, tenant)],
+            groups=groups,
+            aliases=settings.aliases,
+            max_body_bytes=settings.server.max_body_bytes,
+            metrics=self._metrics,
+        )
+
+    def _group(
+        self,
+        name: str,
+        settings: ModelSettings,
+        providers: dict[str, Provider],
+        book: PriceBook,
+        table: PriceTable,
+    ) -> Group:
+        times = settings.timeouts
+        retry = RetryPolicy(**settings.retry.model_dump())
+        breaker = BreakerPolicy(**settings.breaker.model_dump())
+        deployments = tuple(
+            self._deployment(f"{name}-{position}", one, providers[one.provider], book, breaker)
+            for position, one in enumerate(settings.deployments, 1)
+        )
+        needs_window = "context_length" in settings.fallback_on and settings.fallbacks
+        return Group(
+            name=name,
+            deployments=deployments,
+            strategy=STRATEGIES[settings.strategy],
+            timeouts=Timeouts(times.connect_s, times.first_event_s, times.idle_s, times.total_s),
+            retry=retry,
+            budget=self._learned.budget(name, retry),
+            fallback_on=frozenset(settings.fallback_on),
+            max_output_tokens=settings.max_output_tokens,
+            response_cap_bytes=settings.response_cap_bytes,
+            event_cap_bytes=settings.event_cap_bytes,
+            context_window=_window(deployments, table) if needs_window else None,
+            message=settings.degrade.message if settings.degrade.mode == "message" else None,
+        )
+
+    def _deployment(
+        self,
+        default_id: str,
+        settings: DeploymentSettings,
+        provider: Provider,
+        book: PriceBook,
+        breaker: BreakerPolicy,
+    ) -> Deployment:
+        own = None if settings.price is None else _price(settings.price)
+        name = settings.id or default_id
+        return Deployment(
+            id=name,
+            provider=provider,
+            model=settings.model,
+            price=book.price(provider.kind, settings.model, own),
+            health=self._learned.health(name, provider.name, settings.model, breaker),
+            weight=settings.weight,
+        )
+
+
+def _window(deployments: tuple[Deployment, ...], table: PriceTable) -> int | None:
+    known = [table.context_window(one.provider.kind, one.model) for one in deployments]
+    return min((window for window in known if window is not None), default=None)
 
 
 def _provider(name: str, settings: ProviderSettings, transports: Transports) -> Provider:
@@ -88,29 +164,6 @@ def _provider(name: str, settings: ProviderSettings, transports: Transports) -> 
         kind=settings.kind,
         stream_usage=settings.stream_usage,
     )
-
-
-def _group(name: str, settings: ModelSettings, providers: dict[str, Provider], book: PriceBook) -> Group:
-    times = settings.timeouts
-    return Group(
-        name=name,
-        deployments=tuple(
-            _deployment(f"{name}-{position}", one, providers[one.provider], book)
-            for position, one in enumerate(settings.deployments, 1)
-        ),
-        timeouts=Timeouts(times.connect_s, times.first_event_s, times.idle_s, times.total_s),
-        max_output_tokens=settings.max_output_tokens,
-        response_cap_bytes=settings.response_cap_bytes,
-        event_cap_bytes=settings.event_cap_bytes,
-    )
-
-
-def _deployment(
-    default_id: str, settings: DeploymentSettings, provider: Provider, book: PriceBook
-) -> Deployment:
-    own = None if settings.price is None else _price(settings.price)
-    price = book.price(provider.kind, settings.model, own)
-    return Deployment(settings.id or default_id, provider, settings.model, price, settings.weight)
 
 
 def _price(settings: PriceSettings) -> Price:

@@ -170,7 +170,7 @@ class InternalError(GatewayError):
 class UpstreamError(GatewayError):
     """A provider failed. ``sent`` says whether trying again may cost twice; ``upstream_status`` is the
     provider's own status (None when there was no answer); ``blames_deployment`` whether the failure is
-    evidence against the deployment's health."""
+    evidence against the deployment's health; ``hint_s`` how long it asked to be left alone."""
 
     status, code, type = 502, "upstream_error", "upstream_error"
     retryable = True
@@ -184,10 +184,12 @@ class UpstreamError(GatewayError):
         sent: Sent | None = None,
         upstream_status: int | None = None,
         blames_deployment: bool | None = None,
+        hint_s: float | None = None,
         **public: Any,
     ) -> None:
         super().__init__(message, **public)
         self.upstream_status = upstream_status
+        self.hint_s = hint_s
         if sent is not None:
             self.sent = sent
         if blames_deployment is not None:

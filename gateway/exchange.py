@@ -145,6 +145,8 @@ Dispatch = Callable[["Exchange"], Awaitable[Reply]]
 class Exchange:
     """Born from the request head alone; later stages fill in what they find.
 
+    ``deadline_s`` is when it must be over, known once the body has been read.
+
     Times are of ``time.monotonic()`` (seconds). ``operation`` is NONE for a path that does not exist, and
     ``misrouted`` then holds the error for who gets past authentication.
     """
@@ -152,6 +154,7 @@ class Exchange:
     __slots__ = (
         "call",
         "client",
+        "deadline_s",
         "ended_s",
         "feature",
         "format",
@@ -187,6 +190,7 @@ class Exchange:
         self.started_s = started_s
         self.misrouted = misrouted
         self.interrupt = Interrupt()
+        self.deadline_s = started_s
         self.head_sent_s: float | None = None
         self.ended_s: float | None = None
         self.key: Key | None = None

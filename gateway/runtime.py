@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from gateway.control.keys import Key, KeyRing
 from gateway.errors import Forbidden, NotFound
 from gateway.exchange import Operation
-from gateway.routing.deployment import Group
+from gateway.routing.deployment import Deployment, Group
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.route_metrics import RouteMetrics
 
 
 @dataclass(slots=True, frozen=True)
 class Route:
-    """What one key asking for one model resolves to. ``unpriced``: a price is not known."""
+    """What one key asking for one model resolves to. ``unpriced``: of no deployment is a price known.
+
+    ``bind`` makes the metrics of a deployment that answers on this route.
+    """
 
     group: Group
-    metrics: RouteMetrics
     unpriced: bool
+    bind: Callable[[Deployment], RouteMetrics]
+    _bound: dict[Deployment, RouteMetrics] = field(default_factory=dict)
+
+    def metrics(self, deployment: Deployment | None = None) -> RouteMetrics:
+        """Of ``deployment``; None: where nobody answered, the group's first one."""
+        answered = deployment or self.group.deployments[0]
+        bound = self._bound.get(answered)
+        if bound is None:
+            bound = self._bound[answered] = self.bind(answered)
+        return bound
 
 
 class Snapshot:
@@ -88,14 +100,17 @@ class Snapshot:
             raise self.not_found(model)
         if not self._allowed(key, model):
             raise Forbidden(f"This key may not use the model {model!r}.", param="model")
-        deployment = group.deployments[0]
-        metrics = self._metrics.route(
-            tenant=key.tenant.name,
-            model=group.name,
-            operation=operation.value,
-            provider=deployment.provider.name,
-            deployment=deployment.id,
-            response_model=deployment.model,
-            features=self._features,
-        )
-        return Route(group, metrics, any(one.price is None for one in group.deployments))
+        name = group.name
+
+        def bind(deployment: Deployment) -> RouteMetrics:
+            return self._metrics.route(
+                tenant=key.tenant.name,
+                model=name,
+                operation=operation.value,
+                provider=deployment.provider.name,
+                deployment=deployment.id,
+                response_model=deployment.model,
+                features=self._features,
+            )
+
+        return Route(group, all(one.price is None for one in group.deployments), bind)

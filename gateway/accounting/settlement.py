@@ -9,6 +9,7 @@ from gateway.accounting.journal import Journal
 from gateway.accounting.money import format_usd
 from gateway.exchange import Exchange, Outcome
 from gateway.telemetry.log import Log
+from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.timestamp import Timestamp
 
 if TYPE_CHECKING:
@@ -21,13 +22,16 @@ _NOTHING = {"input_tokens": 0, "output_tokens": 0, "cached_input_tokens": 0}
 class Settlement:
     """Made when the exchange has ended; called by the settler, until it has been written."""
 
-    __slots__ = ("_ended_at_s", "_exchange", "_journal", "_log", "_outcome")
+    __slots__ = ("_ended_at_s", "_exchange", "_journal", "_log", "_metrics", "_outcome")
 
-    def __init__(self, exchange: Exchange, outcome: Outcome, journal: Journal, log: Log) -> None:
+    def __init__(
+        self, exchange: Exchange, outcome: Outcome, journal: Journal, log: Log, metrics: Metrics
+    ) -> None:
         self._exchange = exchange
         self._outcome = outcome
         self._journal = journal
         self._log = log
+        self._metrics = metrics
         self._ended_at_s = time.time()
 
     def __call__(self) -> None:
@@ -63,10 +67,10 @@ class Settlement:
         return row
 
     def _count(self, call: Call, bill: Bill) -> None:
-        assert self._exchange.route is not None
-        metrics = self._exchange.route.metrics
+        route = self._exchange.route
+        assert route is not None
         for attempt in call.attempts:
-            metrics.attempt(attempt.outcome)
+            route.metrics(attempt.deployment).attempt(attempt.outcome)
             if attempt.usage_rejected:
                 self._log.event(
                     "usage_rejected",
@@ -74,7 +78,9 @@ class Settlement:
                     request_id=self._exchange.request_id,
                     deployment=attempt.deployment.id,
                 )
-        metrics.settled(
+        for model, reason in call.fallbacks():
+            self._metrics.fallbacks.child(route.group.name, model, reason).inc()
+        route.metrics(call.answered_by).settled(
             self._exchange.feature,
             bill.source,
             input_tokens=bill.usage.input,
@@ -96,13 +102,14 @@ _UNANSWERED: dict[str, Any] = {
 
 
 def _add_answer(row: dict[str, Any], call: Call, bill: Bill) -> None:
-    deployment = call.attempts[-1].deployment
-    price, usage = deployment.price, bill.usage
-    row["deployment"] = deployment.id
-    row["provider"] = deployment.provider.name
+    deployment = call.attempts[-1].deployment if call.attempts else None
+    price, usage = deployment.price if deployment else None, bill.usage
+    row["deployment"] = deployment.id if deployment else None
+    row["provider"] = deployment.provider.name if deployment else None
     row["attempts"] = [
         {"deployment": a.deployment.id, "outcome": a.outcome, "status": a.status} for a in call.attempts
     ]
+    row["degraded"] = call.degraded
     row["usage"] = {
         "input_tokens": usage.input,
         "output_tokens": usage.output,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 from typing import Literal
 
+from gateway.calls.degraded import Degraded
 from gateway.errors import Unavailable, UpstreamError
 from gateway.events import Frame, Usage
-from gateway.exchange import ModelRequest, Reply
+from gateway.exchange import ModelRequest, Operation, Reply
 from gateway.routing.attempt import Attempt
-from gateway.routing.deployment import Group
-from gateway.routing.router import plan
+from gateway.routing.deployment import Deployment, Group
+from gateway.routing.plan import ELSEWHERE, Plan, Step, reason_of
 
 CostSource = Literal["provider", "estimated", "cached"]
 
@@ -31,23 +34,34 @@ class Bill:
 class Call:
     """Runs inline in the exchange that opened it. ``close`` is idempotent and synchronous.
 
-    ``answering``: the attempt whose content is relayed, once there is any.
+    ``answering``: the attempt whose content is relayed, once there is any. ``degraded``: why the answer
+    is not a model's, None if it is.
     """
 
-    __slots__ = ("_bill", "_closed", "answering", "attempts", "group", "request")
+    __slots__ = (
+        "_any_price",
+        "_bill",
+        "_closed",
+        "_deadline_s",
+        "answering",
+        "attempts",
+        "degraded",
+        "group",
+        "request",
+    )
 
-    def __init__(self, group: Group, request: ModelRequest) -> None:
+    def __init__(
+        self, group: Group, request: ModelRequest, deadline_s: float, *, any_price: bool = False
+    ) -> None:
         self.group = group
         self.request = request
         self.attempts: list[Attempt] = []
         self.answering: Attempt | None = None
+        self.degraded: str | None = None
+        self._deadline_s = deadline_s
+        self._any_price = any_price
         self._bill: Bill | None = None
         self._closed = False
-
-    @property
-    def last(self) -> Attempt | None:
-        """The attempt that answers, or the last that failed."""
-        return self.attempts[-1] if self.attempts else None
 
     def waited_s(self, now_s: float) -> float:
         """Seconds spent waiting for first contents, failed attempts included, up to ``now_s``."""
@@ -57,24 +71,62 @@ class Call:
         )
 
     async def open(self) -> Reply:
-        """Returns with the first content in hand; raises the last attempt's ``UpstreamError``."""
-        failed: UpstreamError | None = None
-        for group, deployment in plan(self.group)[:1]:
-            attempt = Attempt(group, deployment, self.request)
-            self.attempts.append(attempt)
-            try:
-                await attempt.open()
-            except UpstreamError as error:
-                attempt.close()
-                failed = error
-                continue
-            self.answering = attempt
-            return Reply(self, stream=self.request.stream)
-        raise failed or Unavailable(
-            "No deployment can answer for this model.",
-            code="no_deployment_available",
-            retry_after_s=1,
+        """Returns with the first content in hand; raises the last attempt's ``UpstreamError``, or
+        ``Unavailable`` when nobody could be called."""
+        plan = Plan(self.group, self.request, self._deadline_s, any_price=self._any_price)
+        try:
+            step: Step | None = plan.first(time.monotonic())
+            while True:
+                assert step is not None
+                attempt = Attempt(step.group, step.deployment, self.request)
+                self.attempts.append(attempt)
+                try:
+                    await attempt.open()
+                    self.answering = attempt
+                    return Reply(self, stream=self.request.stream)
+                except UpstreamError as error:
+                    attempt.close()
+                    step = plan.after(error, time.monotonic())
+                    if step is None:
+                        raise self._final(error) from None
+                if step.wait_s:
+                    await asyncio.sleep(step.wait_s)
+        except (UpstreamError, Unavailable) as error:
+            return self._instead(error)
+
+    def _final(self, error: UpstreamError) -> UpstreamError:
+        """The error that the client gets: after several calls it gains nothing by trying again itself."""
+        if len(self.attempts) > 1 and error.status not in (429, 503):
+            error.retryable = False
+        return error
+
+    def _instead(self, error: UpstreamError | Unavailable) -> Reply:
+        """The configured answer for when nobody answers; raises ``error`` where there is none."""
+        message = self.group.message
+        if message is None or self.request.operation is Operation.EMBEDDING:
+            raise error
+        if isinstance(error, UpstreamError) and reason_of(error) not in ELSEWHERE:
+            raise error
+        self.degraded = "message"
+        return Reply(
+            Degraded(self.request, self.group.name, message),
+            stream=self.request.stream,
+            headers=[(b"x-gateway-degraded", b"message")],
         )
+
+    @property
+    def answered_by(self) -> Deployment | None:
+        return None if self.answering is None else self.answering.deployment
+
+    def fallbacks(self) -> list[tuple[str, str]]:
+        """The groups that the request was passed on to, and why."""
+        found, group, reason = [], self.group, "unavailable"
+        for attempt in self.attempts:
+            if attempt.group is not group and attempt.group is not self.group:
+                found.append((attempt.group.name, reason))
+            group = attempt.group
+            reason = (attempt.error is not None and reason_of(attempt.error)) or "error"
+        return found
 
     async def read(self) -> list[Frame]:
         return await self.answering.read() if self.answering is not None else []
@@ -85,15 +137,21 @@ class Call:
             attempt.close()
 
     def bill(self) -> Bill:
-        """Final once the answer is complete or the call closed; before that, what is known so far."""
+        """Final once the answer is complete or the call closed; before that, what is known so far.
+
+        ``usage`` and ``source`` are those of the attempt that answers, or of all that failed.
+        """
         if self._bill is not None:
             return self._bill
         usage, priced = Usage(), True
         source: CostSource = "provider"
         cost = charged = 0
         for attempt in self.attempts:
-            spent, source = attempt.billed()
-            usage = spent if len(self.attempts) == 1 else usage + spent
+            spent, spent_source = attempt.billed()
+            if attempt is self.answering:
+                usage, source = spent, spent_source
+            elif self.answering is None and self.degraded is None:
+                usage, source = usage + spent, spent_source
             price = attempt.deployment.price
             if price is None:
                 priced = False

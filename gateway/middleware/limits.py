@@ -9,13 +9,15 @@ from gateway.errors import Forbidden, Unavailable
 from gateway.exchange import Exchange, Outcome
 from gateway.stage import Stage
 from gateway.telemetry.log import Log
+from gateway.telemetry.metrics import Metrics
 
 
 class Limits:
     """Every exchange that it lets pass has exactly one row in the ledger."""
 
-    def __init__(self, journal: Journal, settler: Settler, log: Log) -> None:
+    def __init__(self, journal: Journal, settler: Settler, log: Log, metrics: Metrics) -> None:
         self._journal = journal
+        self._metrics = metrics
         self._settler = settler
         self._log = log
 
@@ -42,7 +44,7 @@ class Limits:
             )
 
     def settle(self, exchange: Exchange, outcome: Outcome) -> None:
-        self._settler.settle(Settlement(exchange, outcome, self._journal, self._log))
+        self._settler.settle(Settlement(exchange, outcome, self._journal, self._log, self._metrics))
 
 
 class _Admission(Stage):

@@ -39,7 +39,8 @@ class _Measurement(Stage):
             first_s = call.answering.first_content_s
             output = call.bill().usage.output
         streamed = exchange.request is not None and exchange.request.stream
-        exchange.route.metrics.ended(
+        answered_by = None if call is None else call.answered_by
+        exchange.route.metrics(answered_by).ended(
             outcome.name,
             code,
             duration_s=ended_s - exchange.started_s,

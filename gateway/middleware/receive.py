@@ -46,7 +46,8 @@ class _Reception(Stage):
         asked = headers.get(b"x-request-timeout-ms")
         if asked is not None:
             timeout_s = min(timeout_s, _timeout_s(asked))
-        exchange.interrupt.deadline(exchange.started_s + timeout_s)
+        exchange.deadline_s = exchange.started_s + timeout_s
+        exchange.interrupt.deadline(exchange.deadline_s)
 
     def close(self, outcome: Outcome) -> None:
         if self._held and self._exchange.key is not None:

@@ -17,6 +17,7 @@ from gateway.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from gateway.providers.hints import hint_s
 
 _UNPAID = frozenset(
     {"insufficient_quota", "usage_limit_reached", "billing_error", "billing_hard_limit_reached"}
@@ -34,13 +35,12 @@ _STATUS_OF_TYPE = {
 }
 _SECRET = re.compile(r"\b(?:sk|pk|key|org|proj)-[\w*-]{6,}|\bAIza[\w-]{10,}|https?://\S+")
 _MESSAGE_CHARS = 500
-MAX_RETRY_AFTER_S = 86_400.0
 
 
 def refusal(status: int, header: Callable[[str], str | None], body: bytes) -> UpstreamError:
     """The error for an answer whose status is not 2xx. ``body``: its first 64 KiB at most."""
     reported = _reported(body)
-    error = _classify(status, reported, retry_after_s(header))
+    error = _classify(status, reported, hint_s(header, reported))
     error.detail = f"status {status}: {body[:2048].decode('utf-8', 'replace')}"
     return error
 
@@ -51,28 +51,9 @@ def fault(reported: Any) -> UpstreamError:
     status = next((v for v in (error.get("status"), error.get("code")) if type(v) is int), None)
     if status is None or not 400 <= status <= 599:
         status = _STATUS_OF_TYPE.get(str(error.get("type")), 500)
-    found = _classify(status, error, None)
+    found = _classify(status, error, hint_s(lambda name: None, error))
     found.detail = f"in-band error: {orjson.dumps(error)[:2048].decode('utf-8', 'replace')}"
     return found
-
-
-def retry_after_s(header: Callable[[str], str | None]) -> float | None:
-    """Seconds that the provider asks to wait, None where it names no usable time."""
-    for name, unit_s in (
-        ("retry-after-ms", 1e-3),
-        ("x-ms-retry-after-ms", 1e-3),
-        ("retry-after", 1.0),
-    ):
-        value = header(name)
-        if value is None:
-            continue
-        try:
-            wait_s = float(value) * unit_s
-        except ValueError:
-            continue
-        if math.isfinite(wait_s) and 0 <= wait_s <= MAX_RETRY_AFTER_S:
-            return wait_s
-    return None
 
 
 def _reported(body: bytes) -> dict[str, Any]:
@@ -97,6 +78,7 @@ def _classify(status: int, reported: dict[str, Any], wait_s: float | None) -> Up
             f"The provider is overloaded{named}.",
             upstream_status=status,
             retry_after_s=_whole_s(wait_s or 1),
+            hint_s=wait_s,
         )
     if status in (400, 404, 409, 413, 415, 422):
         return _rejected(status, code, reported)
@@ -114,6 +96,7 @@ def _limited(status: int, unpaid: bool, wait_s: float | None) -> UpstreamError:
         sent=Sent.HARD if unpaid else Sent.REFUSED,
         retryable=not unpaid,
         retry_after_s=_whole_s(wait_s if wait_s is not None else 10),
+        hint_s=wait_s,
         upstream_status=status,
         blames_deployment=False,
     )

@@ -7,7 +7,7 @@ import time
 from typing import Literal
 
 from gateway.accounting.tokens import estimate_prompt, estimate_tokens_from_bytes
-from gateway.errors import Sent, UpstreamError, UpstreamTimeout
+from gateway.errors import Sent, UpstreamAuthError, UpstreamError, UpstreamTimeout
 from gateway.events import Frame, Usage
 from gateway.exchange import ModelRequest, Operation
 from gateway.providers import errors as provider_errors
@@ -20,6 +20,11 @@ ERROR_BODY_CAP = 64 * 1024
 # An answer of which nothing was seen is billed as if the model had written this fast: the upper half
 # of the output speeds that providers of large models publish.
 ASSUMED_TOKENS_PER_S = 60
+LIMITED_S = 10.0
+"""Without a hint, a rate limit leaves the deployment alone for this long."""
+UNUSABLE_S = 60.0
+"""The same for a credential that is refused, or whose quota is used up; and the longest for which the
+last deployment of a group is left alone, which its provider must have asked for."""
 
 
 class Attempt:
@@ -34,6 +39,7 @@ class Attempt:
         "_answer",
         "_call",
         "_held",
+        "_judged",
         "_waiting",
         "_watch",
         "deployment",
@@ -59,6 +65,8 @@ class Attempt:
         self._answer: Answer | None = None
         self._held: list[Frame] = []
         self._waiting = False
+        self._judged = False
+        deployment.health.in_flight += 1
         self._watch = Watch(asyncio.get_running_loop(), self._expired)
 
     @property
@@ -84,11 +92,13 @@ class Attempt:
             self._answer = self._expected(call)
             self._held = await self._next(call, self._answer)
         except UpstreamError as error:
-            self.error = error
+            self._failed(error)
             raise
         finally:
             self._waiting = False
-        self.first_content_s = time.monotonic()
+        self.first_content_s = now_s = time.monotonic()
+        self._judged = True
+        self.deployment.health.answered(now_s, now_s - self.started_s)
 
     async def read(self) -> list[Frame]:
         if self._held:
@@ -102,7 +112,7 @@ class Attempt:
         try:
             return await self._next(call, answer)
         except UpstreamError as error:
-            self.error = error
+            self._failed(error)
             raise
         finally:
             self._waiting = False
@@ -112,6 +122,9 @@ class Attempt:
         self._watch.close()
         if self.ended_s is None:
             self.ended_s = time.monotonic()
+            self.deployment.health.in_flight -= 1
+            if not self._judged:
+                self.deployment.health.breaker.gave_up()
         if self._call is not None:
             complete = self._answer is not None and self._answer.complete
             self._call.finish() if complete else self._call.close()
@@ -171,9 +184,34 @@ class Attempt:
 
         return provider_errors.refusal(call.status, header, body)
 
+    def _failed(self, error: UpstreamError) -> None:
+        """Learns from a failure what it says about the deployment."""
+        self.error = error
+        self._judged = True
+        health, now_s = self.deployment.health, time.monotonic()
+        others = self.group.may_leave(self.deployment)
+        if error.blames_deployment:
+            health.failed(now_s, may_open=others)
+        else:
+            health.breaker.gave_up()
+        pause_s = _pause_s(error, others)
+        if pause_s:
+            health.cooldown.extend(now_s, pause_s)
+
     def _expired(self) -> None:
         if not self._waiting:
             self._watch.extend(self.group.timeouts.idle_s)
         elif self._call is not None:
             which = "first" if self.first_content_s is None else "next"
             self._call.abort(UpstreamTimeout(f"The provider's {which} event did not come in time."))
+
+
+def _pause_s(error: UpstreamError, others: bool) -> float:
+    """How long to leave a deployment alone after ``error``; ``others``: there are some."""
+    if error.code != "upstream_rate_limited" and not isinstance(error, UpstreamAuthError):
+        return 0.0
+    if not others:
+        return min(error.hint_s or 0.0, UNUSABLE_S)
+    if error.hint_s is not None:
+        return error.hint_s
+    return UNUSABLE_S if error.sent is Sent.HARD else LIMITED_S

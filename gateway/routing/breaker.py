@@ -120,10 +120,11 @@ class Breaker:
             if self.state() == "closed":
                 self._openings = 0
 
-    def failed(self, now_s: float) -> None:
+    def failed(self, now_s: float, *, may_open: bool = True) -> None:
+        """``may_open``: False for the last deployment of a group, which is never left alone."""
         self._probing = False
         self._window.add(now_s, second=1)
-        if self.state() == "open":
+        if self.state() == "open" or (self.state() == "closed" and not may_open):
             return
         try:
             self._machine.call(_fail)

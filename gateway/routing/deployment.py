@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from gateway.accounting.pricing import Price
 from gateway.providers.provider import Provider
+from gateway.routing.health import Health
+from gateway.routing.retry import RetryBudget, RetryPolicy
+
+if TYPE_CHECKING:
+    from gateway.exchange import ModelRequest
 
 
 @dataclass(slots=True, frozen=True)
@@ -21,7 +28,7 @@ class Timeouts:
 DEFAULT_FIRST_EVENT_S = 30.0
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, frozen=True, eq=False)
 class Deployment:
     """One model at one provider. ``price`` None: unknown."""
 
@@ -29,16 +36,43 @@ class Deployment:
     provider: Provider
     model: str
     price: Price | None
+    health: Health
     weight: int = 1
 
 
-@dataclass(slots=True, frozen=True)
+Random = Callable[[], float]
+"""A number from 0 (inclusive) to 1 (exclusive)."""
+
+Strategy = Callable[[Sequence[Deployment], "ModelRequest", float, Random], list[Deployment]]
+"""Deployments in the order in which to try them; the time is of the monotonic clock."""
+
+
+@dataclass(slots=True, frozen=True, eq=False)
 class Group:
-    """What apps call a model: deployments that may answer for each other."""
+    """What apps call a model: deployments that may answer for each other, and who answers instead.
+
+    ``fallbacks`` are filled in when all groups exist, since they may name each other.
+    ``context_window``: input tokens of its smallest deployment, None if that is not known.
+    ``message``: what to answer when nobody does, None for an error.
+    """
 
     name: str
     deployments: tuple[Deployment, ...]
+    strategy: Strategy
     timeouts: Timeouts
+    retry: RetryPolicy
+    budget: RetryBudget
+    fallback_on: frozenset[str]
     max_output_tokens: int
     response_cap_bytes: int
     event_cap_bytes: int
+    context_window: int | None = None
+    message: str | None = None
+    fallbacks: list[Group] = field(default_factory=list)
+
+    def may_leave(self, deployment: Deployment) -> bool:
+        """Whether somebody else is left when this deployment is not called for a while."""
+        if self.fallbacks:
+            return True
+        others = (one.health for one in self.deployments if one is not deployment)
+        return any(one.breaker.state() != "open" and not one.cooldown_left_s() for one in others)

@@ -34,6 +34,7 @@ def group(provider: str = "fake", **settings: Any) -> dict[str, Any]:
     return {
         "deployments": [{"provider": provider, "model": "upstream-model", "price": PRICE}],
         "timeouts": {"connect_s": 2, "first_event_s": 3, "idle_s": 2, "total_s": 20},
+        "retry": {"attempts": 1},
         **settings,
     }
 

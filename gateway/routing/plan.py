@@ -1,0 +1,186 @@
+"""Whom to call for one request, and whom next when that fails: the policy, without any I/O.
+
+Untried deployments of the group come first, then its fallback groups in their order, then a deployment
+that was tried already, after a wait. All of them together make at most ``attempts`` calls.
+"""
+
+from __future__ import annotations
+
+import random as _random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.errors import Sent, Unavailable, UpstreamAuthError, UpstreamError, UpstreamTimeout
+from gateway.exchange import ModelRequest
+from gateway.routing.deployment import Deployment, Group, Random
+from gateway.routing.retry import Backoff
+
+Reason = Literal["error", "rate_limit", "timeout", "context_length", "content_filter"]
+
+ELSEWHERE: frozenset[Reason] = frozenset({"error", "rate_limit", "timeout"})
+"""Reasons for which another deployment of the same group may do better."""
+_BY_CODE: dict[str, Reason] = {
+    "context_length_exceeded": "context_length",
+    "content_filter": "content_filter",
+    "upstream_rate_limited": "rate_limit",
+}
+
+
+def reason_of(error: UpstreamError) -> Reason | None:
+    """What a fallback can be made for; None where the request itself is at fault."""
+    named = _BY_CODE.get(error.code)
+    if named is not None:
+        return named
+    if isinstance(error, UpstreamTimeout):
+        return "timeout"
+    return None if error.status in (400, 413) else "error"
+
+
+@dataclass(slots=True, frozen=True)
+class Step:
+    """Call ``deployment`` after ``wait_s``."""
+
+    group: Group
+    deployment: Deployment
+    wait_s: float = 0.0
+
+
+class Plan:
+    """One request's. ``deadline_s`` and ``now_s`` are of the monotonic clock. ``any_price``: deployments
+    of unknown price may be called, too."""
+
+    __slots__ = (
+        "_any_price",
+        "_deadline_s",
+        "_group",
+        "_random",
+        "_refused",
+        "_request",
+        "_steps",
+        "_tried",
+    )
+
+    def __init__(
+        self,
+        group: Group,
+        request: ModelRequest,
+        deadline_s: float,
+        *,
+        any_price: bool = False,
+        random: Random = _random.random,
+    ) -> None:
+        self._group = group
+        self._request = request
+        self._deadline_s = deadline_s
+        self._any_price = any_price
+        self._random = random
+        self._steps: list[Step] = []
+        self._tried: set[str] = set()
+        self._refused: set[str] = set()
+
+    def first(self, now_s: float) -> Step:
+        """Raises ``Unavailable`` when nobody may be called, with the time at which somebody may."""
+        self._group.budget.request(now_s)
+        step = self._untried(self._group, now_s) or self._fallback(now_s, None)
+        if step is None:
+            raise self._nobody(now_s)
+        return self._taken(step)
+
+    def after(self, error: UpstreamError, now_s: float) -> Step | None:
+        """The next step after the last one failed with ``error``; None: that was it."""
+        if len(self._steps) >= self._group.retry.attempts:
+            return None
+        reason = reason_of(error)
+        if reason is None or now_s >= self._deadline_s:
+            return None
+        last = self._steps[-1]
+        if error.sent is Sent.HARD and (reason == "rate_limit" or isinstance(error, UpstreamAuthError)):
+            self._refused.add(last.deployment.provider.name)
+        step = self._untried(last.group, now_s) if reason in ELSEWHERE else None
+        if step is None:
+            step = self._fallback(now_s, reason)
+        if step is None and reason in ELSEWHERE:
+            step = self._again(error, now_s)
+        if step is None or not self._within_budget(step, error, now_s):
+            return None
+        return self._taken(step)
+
+    def _taken(self, step: Step) -> Step:
+        self._steps.append(step)
+        self._tried.add(step.deployment.id)
+        return step
+
+    def _untried(self, group: Group, now_s: float) -> Step | None:
+        deployments = group.deployments
+        if len(deployments) > 1:
+            ranked: Iterable[Deployment] = group.strategy(deployments, self._request, now_s, self._random)
+        else:
+            ranked = deployments
+        for deployment in ranked:
+            if deployment.id in self._tried or deployment.provider.name in self._refused:
+                continue
+            if deployment.price is None and not self._any_price:
+                continue
+            if self._may_call(deployment, now_s):
+                return Step(group, deployment)
+        return None
+
+    def _fallback(self, now_s: float, reason: Reason | None) -> Step | None:
+        """``reason`` None: nobody in the group could be called at all."""
+        if reason is not None and reason not in self._group.fallback_on:
+            return None
+        for group in self._group.fallbacks:
+            if reason == "context_length" and not _larger(group, self._group):
+                continue
+            step = self._untried(group, now_s)
+            if step is not None:
+                return step
+        return None
+
+    def _again(self, error: UpstreamError, now_s: float) -> Step | None:
+        if error.sent is Sent.HARD or not error.retryable:
+            return None
+        last = self._steps[-1]
+        wait_s = Backoff(self._group.retry).wait_s(len(self._steps), error.hint_s, self._deadline_s - now_s)
+        if wait_s is None or not self._can_finish(last.deployment, now_s + wait_s):
+            return None
+        return Step(last.group, last.deployment, wait_s)
+
+    def _within_budget(self, step: Step, error: UpstreamError, now_s: float) -> bool:
+        """What never left, and what goes to another provider, multiplies no provider's load."""
+        if error.sent is Sent.NEVER:
+            return True
+        called = {before.deployment.provider.name for before in self._steps}
+        if step.deployment.provider.name not in called:
+            return True
+        return self._group.budget.take(now_s)
+
+    def _may_call(self, deployment: Deployment, now_s: float) -> bool:
+        health = deployment.health
+        if health.cooldown.until_s > now_s or not self._can_finish(deployment, now_s):
+            return False
+        return health.breaker.admit(now_s)
+
+    def _can_finish(self, deployment: Deployment, start_s: float) -> bool:
+        """Whether an answer can begin before the deadline, by what is known of the deployment."""
+        if not self._steps:
+            return True
+        usual_s = deployment.health.latency.quantile_s(0.5) or 0.0
+        return start_s + usual_s < self._deadline_s
+
+    def _nobody(self, now_s: float) -> Unavailable:
+        groups = (self._group, *self._group.fallbacks)
+        free_s = min(one.health.free_at_s(now_s) for group in groups for one in group.deployments)
+        return Unavailable(
+            "No deployment of this model can be called at the moment.",
+            code="no_deployment_available",
+            retry_after_s=max(1, int(free_s - now_s + 0.999)),
+        )
+
+
+def _larger(group: Group, than: Group) -> bool:
+    """Whether a longer context may fit; where a window is unknown, it may."""
+    if group.context_window is None or than.context_window is None:
+        return True
+    return group.context_window > than.context_window
