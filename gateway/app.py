@@ -107,13 +107,18 @@ class App:
         self.live.fire(Reason.DRAINING)
 
     async def stop(self) -> None:
-        """Writes what has been settled, then lets go of everything."""
+        """Writes what has been settled, then lets go of everything; raises ``RowsLost`` when the ledger
+        could not take it all."""
         await self._settler.close()
         await self._tasks.close()
         await self._transports.aclose()
         self._lag.stop()
         lost = await asyncio.to_thread(self.journal.close, FLUSH_S)
-        self._log.event("stopped", rows_lost=lost)
+        self._log.event("stopped", rows_lost=len(lost))
+        for row in lost:
+            self._log.event("ledger_row_lost", level="error", row=row)
+        if lost:
+            raise RowsLost(f"{len(lost)} rows of the ledger could not be written; they are in the log")
 
     def reload(self) -> None:
         """Takes up the files as they are now, in the background; one change at a time."""
@@ -133,10 +138,13 @@ class App:
             settings = await asyncio.to_thread(self._load)
             self._check_restart(settings)
         except ConfigInvalid as invalid:
+            places = [f"{Path(one.file).name}:{one.line}: {one.key_path}" for one in invalid.faults]
+            self._rejected = "; ".join(places)  # readiness is public: what is wrong stands in the log
             self._reject([str(fault) for fault in invalid.faults])
             return
         except RestartNeeded as needed:
-            self._reject([str(needed)])
+            self._rejected = str(needed)
+            self._reject([self._rejected])
             return
         self.snapshot = self._build(settings)
         self._settings = settings
@@ -145,7 +153,6 @@ class App:
         self._log.event("config_reloaded", hash=settings.digest)
 
     def _reject(self, faults: list[str]) -> None:
-        self._rejected = "; ".join(faults)
         self.metrics.config_reloads.child("rejected").inc()
         for fault in faults:
             self._log.event("config_rejected", level="error", fault=fault)
@@ -184,7 +191,12 @@ class App:
     def _open_journal(self, data_dir: Path) -> Journal:
         data_dir.mkdir(parents=True, exist_ok=True)
         writer, lock = claim_writer(data_dir)
-        return Journal(data_dir / "ledger", writer, lock=lock, report=self._log.event)
+        return Journal(data_dir / "ledger", writer, lock=lock, report=self._ledger_report)
+
+    def _ledger_report(self, event: str, **fields: Any) -> None:
+        if event == "ledger_unwritable":
+            self.metrics.storage_errors.child("ledger").inc()
+        self._log.event(event, **fields)
 
     def _readiness(self) -> dict[str, Any]:
         reasons = []
@@ -211,6 +223,10 @@ class App:
 
     def _failed(self, event: str, error: BaseException, request_id: str) -> None:
         self._log.failure(event, error, request_id=request_id)
+
+
+class RowsLost(Exception):
+    """The ledger could not be written before the end."""
 
 
 class RestartNeeded(Exception):

@@ -53,6 +53,8 @@ class Pipeline:
                 return Outcome("ok", reply.status)
         except Interrupted as interrupted:
             exchange.interrupt.reason = interrupted.reason
+            if interrupted.reason is Reason.CLIENT_GONE:
+                return Outcome("client_gone", 499)
             error = _interrupted(interrupted.reason)
         except GatewayError as raised:
             error = raised
@@ -130,7 +132,7 @@ def _interrupted(reason: Reason) -> GatewayError:
 
 def _outcome(exchange: Exchange, sink: Sink, error: GatewayError) -> Outcome:
     if exchange.interrupt.reason is Reason.CLIENT_GONE:
-        return Outcome("client_gone", 499, error)
+        return Outcome("client_gone", 499)
     if sink.started and exchange.call is not None and exchange.call.answering is not None:
         return Outcome("partial", 200, error)
     if exchange.call is None and not isinstance(error, InternalError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import resource
 import sys
@@ -26,6 +27,7 @@ Announce = Callable[[str], None]
 
 RESERVED_FILES = 100
 """For the ledger, the log, listeners and what libraries open."""
+FEW_CONNECTIONS = 1000
 GC_THRESHOLDS = (50_000, 20, 50)
 """Requests make few cycles: the collector runs less often than Python's default."""
 
@@ -34,13 +36,13 @@ class CannotServe(Exception):
     """Why the process cannot start, in one sentence."""
 
 
-def run(load: Load, watched: Path | None, announce: Announce) -> None:
+def run(load: Load, watched: Path | None, announce: Announce, log_level: str = "info") -> None:
     """Serves until a signal ends it. ``announce`` hears the URL once requests are accepted.
 
-    Raises ``ConfigInvalid`` and ``CannotServe`` before anything is served.
+    Raises ``ConfigInvalid`` and ``CannotServe`` before anything is served, ``RowsLost`` after it.
     """
     settings = load()
-    log = Log(sys.stderr.fileno())
+    log = Log(sys.stderr.fileno(), log_level)
     log.set_secrets(secrets_of(settings))
     restore = log.install_stdlib("warning")
     try:
@@ -58,7 +60,9 @@ async def _serve(
     try:
         listener = bind(host, port)
     except OSError as error:
-        raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        remedy = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
+        reason = f"cannot listen on {host}:{port}: {error.strerror or error}{remedy}"
+        raise CannotServe(reason) from None
     try:
         app = App(settings, load, watched, log)
     except WriterLocked as error:
@@ -100,20 +104,21 @@ def _rim(app: App, log: Log) -> Rim:
         log.failure(event, error, request_id=request_id)
 
     most = connections_for(_raise_file_limit())
-    if most < MAX_CONNECTIONS:
+    if most < FEW_CONNECTIONS:
         log.event("few_connections", level="warning", most=most, remedy="raise the limit on open files")
     return Rim(refused=refused, failed=failed, max_connections=most)
 
 
 def connections_for(files: int) -> int:
-    """Client connections that ``files`` open files allow: each may need one to a provider, too."""
-    return min(MAX_CONNECTIONS, max((files - RESERVED_FILES) // 2, 1))
+    """Client connections that ``files`` open files allow: each may need one to a provider, and those
+    that are refused need one until they have heard of it."""
+    return min(MAX_CONNECTIONS, max((files - RESERVED_FILES) // 3, 1))
 
 
 def _raise_file_limit() -> int:
     """The number of files that may be open; raised as far as the system lets us."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * MAX_CONNECTIONS + RESERVED_FILES
+    wanted = 3 * MAX_CONNECTIONS + RESERVED_FILES
     if soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

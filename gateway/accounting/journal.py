@@ -35,6 +35,7 @@ __all__ = [
 _ROW_OVERHEAD_BYTES = 48
 _BATCH_BYTES = 1 << 22
 _STALL_S = 5.0
+_TRYING = 0.8  # of the time to close; the rest is for the last try to end
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -70,6 +71,8 @@ class Journal:
         # The loop alone writes the first two, the thread alone the others: no lock is needed.
         self._appended_rows = self._appended_bytes = 0
         self._durable_rows = self._durable_bytes = 0
+        self._batch: list[bytes] = []
+        self._give_up_s = 0.0
         self._failure: str | None = None
         self._commit_began_s = 0.0
         self._wake, self._closing = threading.Event(), threading.Event()
@@ -146,20 +149,23 @@ class Journal:
             with self._waiters_lock:
                 self._waiters = [other for other in self._waiters if other is not waiter]
 
-    def close(self, timeout_s: float = 5.0) -> int:
-        """Writes what is queued and gives up the lock; returns how many rows were lost.
+    def close(self, timeout_s: float = 5.0) -> list[str]:
+        """Writes what is queued and gives up the lock; returns the rows that were lost, as JSON.
 
-        Blocks for up to ``timeout_s``. Calling it again does nothing.
+        Blocks for up to ``timeout_s``: a disk that fails is tried until then. Calling it again does
+        nothing.
         """
+        self._give_up_s = time.monotonic() + timeout_s * _TRYING
         self._closing.set()
         self._wake.set()
         self._thread.join(timeout_s)
         if not self._thread.is_alive():
             self._files.close()
             self._lock.release()
-        if self.waiting_rows:
-            self._report("ledger_rows_lost", level="error", rows=self.waiting_rows)
-        return self.waiting_rows
+        lost = [body.decode() for body in (*self._batch, *self._pending)]
+        if lost:
+            self._report("ledger_rows_lost", level="error", rows=len(lost))
+        return lost
 
     def _recover(self) -> Head:
         try:
@@ -193,19 +199,24 @@ class Journal:
         return batch
 
     def _commit(self, batch: list[bytes]) -> bool:
-        """Makes a batch durable, however long that takes; False if closed before."""
+        """Makes a batch durable, however long that takes; False if the time to close has passed."""
+        self._batch = batch
         head, lines = self._head, bytearray()
         for body in batch:
             head, line = link(head, body)
             lines += line
         attempt = 0
         while not self._write(bytes(lines)):
-            if self._closing.wait(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]) and attempt:
-                return False
+            pause_s = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
+            if self._closing.wait(pause_s):
+                if time.monotonic() >= self._give_up_s:
+                    return False
+                time.sleep(_BACKOFF_S[0])
             attempt += 1
         self._head = head
         self._durable_bytes += sum(map(len, batch)) + _ROW_OVERHEAD_BYTES * len(batch)
         self._durable_rows += len(batch)
+        self._batch = []
         return True
 
     def _write(self, lines: bytes) -> bool:

@@ -49,6 +49,9 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:  # of standard output: files and sockets have messages of their own
+        print(f"error: {error.strerror or error}", file=sys.stderr)
+        _leave_quietly()
 
 
 def _open_standard_streams() -> None:
@@ -58,3 +61,9 @@ def _open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+
+
+def _leave_quietly() -> None:
+    """Without a second complaint about what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(1)

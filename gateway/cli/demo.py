@@ -23,10 +23,12 @@ def demo(
 
     Nothing leaves this machine, and nothing is kept when it ends.
     """
+    if not host.strip():
+        raise typer.BadParameter("an address is needed, such as 127.0.0.1", param_hint="--host")
     key = f"gw-demo-{secrets.token_urlsafe(24)}"
     with tempfile.TemporaryDirectory(prefix="llm-gateway-demo-") as folder:
         settings = demo_settings(host, port, key, folder)
-        start(lambda: settings, None, lambda url: typer.echo(greeting(url, key)))
+        start(lambda: settings, None, lambda url: typer.echo(greeting(url, key)), "warning")
 
 
 def demo_settings(host: str, port: int, key: str, data_dir: str) -> Settings:

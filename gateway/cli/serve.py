@@ -46,16 +46,22 @@ def with_server(settings: Settings, given: dict[str, Any]) -> Settings:
     return settings.model_copy(update={"server": settings.server.model_copy(update=named)})
 
 
-def start(read: Callable[[], Settings], watched: Path | None, announce: Callable[[str], None]) -> None:
+def start(
+    read: Callable[[], Settings],
+    watched: Path | None,
+    announce: Callable[[str], None],
+    log_level: str = "info",
+) -> None:
     """Serves, or says in readable lines why not (exit code 1)."""
+    from gateway.app import RowsLost
     from gateway.serving import CannotServe, run
 
     try:
-        run(read, watched, announce)
+        run(read, watched, announce, log_level)
     except ConfigInvalid as invalid:
         for fault in invalid.faults:
             typer.echo(str(fault), err=True)
         raise typer.Exit(1) from None
-    except CannotServe as error:
+    except (CannotServe, RowsLost) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

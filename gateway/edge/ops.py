@@ -16,6 +16,7 @@ from gateway.heads import retry_headers
 Readiness = Callable[[], dict[str, Any]]
 Render = Callable[[], bytes]
 
+_READ = ["GET", "HEAD"]
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -27,16 +28,16 @@ def ops_app(
         title="llm-gateway", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=_READ)
     async def healthz(request: Request) -> Response:
         return _json(request, {"status": "ok"})
 
-    @app.get("/readyz")
+    @app.api_route("/readyz", methods=_READ)
     async def readyz(request: Request) -> Response:
         state = readiness()
         return _json(request, state, 200 if state["ready"] else 503)
 
-    @app.get("/metrics")
+    @app.api_route("/metrics", methods=_READ)
     def metrics(request: Request) -> Response:
         headers = {"x-request-id": _request_id(request)}
         return Response(render_metrics(), media_type=METRICS_TYPE, headers=headers)

@@ -53,7 +53,7 @@ def peek(raw: bytes) -> int:
         found = FINISH
     if b'"usage"' in raw and b'"usage":null' not in raw:
         found |= USAGE
-    if b'"error"' in raw:
+    if b'"error"' in raw:  # a key, or the value of "object"
         found |= FAULT
     return found
 
@@ -97,7 +97,12 @@ def parse_body(frame: Frame) -> list[Event]:
 
 def write(frames: list[Frame]) -> bytes:
     """Server-sent events for ``frames``."""
-    return b"".join([b"data: %b\n\n" % payload(frame) for frame in frames])
+    return b"".join([b"data: %b\n\n" % _lines(payload(frame)) for frame in frames])
+
+
+def _lines(data: bytes) -> bytes:
+    """``data`` as the value of one event: each of its lines needs a field of its own."""
+    return data.replace(b"\n", b"\ndata: ") if b"\n" in data else data
 
 
 def payload(frame: Frame) -> bytes:
@@ -142,8 +147,8 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 
 def _events(native: dict[str, Any]) -> list[Event]:
-    if native.get("error"):
-        return [Fault(native["error"])]
+    if native.get("error") or native.get("object") == "error":
+        return [Fault(native.get("error") or native)]
     events: list[Event] = []
     for choice in native.get("choices") or ():
         _choice_events(choice, events)

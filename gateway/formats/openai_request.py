@@ -42,7 +42,7 @@ def read(operation: Operation, native: dict[str, Any]) -> ModelRequest:
         if check is not None:
             if value is not None:
                 check(name, value)
-        elif name in STEERING or name.startswith("litellm_"):
+        elif name.lower() in STEERING or name.startswith("litellm_"):
             raise InvalidRequest(
                 f"'{name[:64]}' is not accepted: where requests go is configured at the gateway.",
                 param=name[:64],

@@ -6,7 +6,7 @@ import re
 import time
 
 from gateway.control.keys import presented
-from gateway.errors import InvalidRequest
+from gateway.errors import Forbidden, InvalidRequest
 from gateway.exchange import Exchange
 from gateway.stage import Stage
 
@@ -30,8 +30,10 @@ class _Authentication(Stage):
     async def enter(self) -> None:
         exchange = self._exchange
         headers = exchange.client.headers
-        key = exchange.snapshot.keys.find(presented(headers), time.time())
+        key = exchange.snapshot.keys.find(presented(headers))
         exchange.key = key
+        if key.expired(time.time()):
+            raise Forbidden("This API key has expired.", code="key_expired")
         if exchange.misrouted is not None:
             raise exchange.misrouted
         feature = headers.get(b"x-gateway-feature")
@@ -61,7 +63,12 @@ def _tag(header: str, value: bytes) -> str:
 def _tags(value: bytes) -> dict[str, str]:
     tags = {}
     for pair in value.split(b","):
-        name, _, tag = pair.strip().partition(b"=")
+        name, equals, tag = pair.strip().partition(b"=")
+        if not equals:
+            raise InvalidRequest(
+                "The header 'x-gateway-tags' takes name=value pairs, separated by commas.",
+                param="x-gateway-tags",
+            )
         tags[_tag("x-gateway-tags", name)] = _tag("x-gateway-tags", tag)
     if len(tags) > MAX_TAGS:
         raise InvalidRequest(f"At most {MAX_TAGS} tags are taken.", param="x-gateway-tags")

@@ -6,6 +6,8 @@ from gateway.exchange import Exchange, Outcome
 from gateway.stage import Stage
 from gateway.telemetry.metrics import OTHER, Metrics
 
+NO_CODE = "none"
+
 
 class Measure:
     def __init__(self, metrics: Metrics) -> None:
@@ -26,7 +28,7 @@ class _Measurement(Stage):
     def close(self, outcome: Outcome) -> None:
         exchange = self._exchange
         self._metrics.in_flight.dec()
-        code = outcome.code or "ok"
+        code = outcome.code or ("ok" if outcome.name == "ok" else NO_CODE)
         if exchange.route is None:
             tenant = OTHER if exchange.key is None else exchange.key.tenant.name
             self._metrics.refused(exchange.operation.value, outcome.name, code, tenant)

@@ -52,6 +52,8 @@ def fault(reported: Any) -> UpstreamError:
     if status is None or not 400 <= status <= 599:
         status = _STATUS_OF_TYPE.get(str(error.get("type")), 500)
     found = _classify(status, error, hint_s(lambda name: None, error))
+    if type(found) is UpstreamError and found.sent is not Sent.HARD:
+        found.message = "The provider reported an error."
     found.detail = f"in-band error: {orjson.dumps(error)[:2048].decode('utf-8', 'replace')}"
     return found
 

@@ -14,10 +14,8 @@ LONGEST_S = 86_400.0
 _HEADERS = (("retry-after-ms", 1e-3), ("x-ms-retry-after-ms", 1e-3), ("retry-after", 1.0))
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _DELAY = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,9})?)s")
-_IN_TEXT = re.compile(
-    r"(?:reset|retry|try again|available)\D{0,20}?((?:[0-9]{1,6}(?:\.[0-9]{1,6})?\s?(?:ms|[smhd])(?![a-z])\s?)+)",
-    re.I,
-)
+_SPAN = r"[0-9]{1,6}(?:\.[0-9]{1,6})?\s?(?:ms|[smhd])(?![a-z])\s?"
+_IN_TEXT = re.compile(rf"(?:reset|retry|try again|available)\D{{0,20}}?((?:{_SPAN})+)", re.I)
 _PART = re.compile(r"([0-9.]+)\s?(ms|[smhd])", re.I)
 _UNIT_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 

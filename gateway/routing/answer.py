@@ -147,6 +147,8 @@ class StreamAnswer(_Reading):
                     if self.complete:
                         break
                     continue
+            elif raw[:1] != b"{" or raw[-1:] != b"}":
+                raise UpstreamInvalidResponse("The provider's stream holds what is no JSON object.")
             else:
                 undecoded += 1
                 raw_bytes += len(raw)

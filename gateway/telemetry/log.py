@@ -55,16 +55,16 @@ class Log:
 
     def event(self, name: str, /, level: str = "info", **fields: Any) -> None:
         """Logs one event. Fields are scalars: strings (cut at 2 KB), numbers, booleans, None."""
-        if LEVELS[level] >= self._threshold:
-            self.write({**self.begin(name, level), **fields})
+        self.write({**self.begin(name, level), **fields})
 
     def begin(self, name: str, level: str = "info") -> dict[str, Any]:
         """What every line starts with; the fields are added by whoever writes it."""
         return {"ts": self.timestamp(self._clock()), "level": level, "event": name}
 
     def write(self, line: dict[str, Any]) -> None:
-        """Logs a line that was begun with ``begin``, whatever its level."""
-        self._sink.put(encode_line(line))
+        """Logs a line that was begun with ``begin``, if its level is wanted."""
+        if LEVELS[line["level"]] >= self._threshold:
+            self._sink.put(encode_line(line))
 
     def failure(self, name: str, exc: BaseException, /, level: str = "error", **fields: Any) -> None:
         """Logs an exception with its chain and traceback; secrets in any text become ``***``."""

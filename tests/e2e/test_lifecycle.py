@@ -275,7 +275,10 @@ async def test_the_port_is_taken(tmp_path: Path, upstream: Upstream) -> None:
         port = other.getsockname()[1]
         gateway = Served(tmp_path, upstream, {"server": {"port": port}})
         said = await asyncio.to_thread(failing, gateway)
-    assert said == f"error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert (
+        said
+        == f"error: cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --port\n"
+    )
 
 
 async def test_two_that_start_in_the_same_moment(tmp_path: Path, upstream: Upstream) -> None:
@@ -291,8 +294,8 @@ async def test_two_that_start_in_the_same_moment(tmp_path: Path, upstream: Upstr
         starts = await asyncio.gather(*(one.start() for one in gateways), return_exceptions=True)
         assert starts.count(None) == 1
         failed = gateways[0 if starts[0] is not None else 1]
-        expected = f"error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
-        assert failed.stderr.read_text() == expected
+        expected = f"error: cannot listen on 127.0.0.1:{port}: Address already in use"
+        assert failed.stderr.read_text() == f"{expected}; choose another with --port\n"
     finally:
         for gateway in gateways:
             gateway.kill()

@@ -123,8 +123,9 @@ class RawClient:
             raw = bytes(self._held[:end])
             del self._held[: end + 2]
             if not raw.startswith(b":"):
-                assert raw.startswith(b"data: "), raw
-                return raw.removeprefix(b"data: ")
+                lines = raw.split(b"\n")
+                assert all(line.startswith(b"data: ") for line in lines), raw
+                return b"\n".join(line.removeprefix(b"data: ") for line in lines)
 
     async def read(self) -> Answer:
         """The whole answer, with its events where it is a stream."""
