@@ -15,7 +15,7 @@ import uvloop
 from gateway import __version__
 from gateway.accounting.writer import WriterLocked
 from gateway.app import App, Load, secrets_of
-from gateway.edge.protocol import MAX_CONNECTIONS, Rim
+from gateway.edge.rim import MAX_CONNECTIONS, Rim
 from gateway.edge.server import GatewayServer, Lifecycle, bind
 from gateway.errors import GatewayError
 from gateway.exchange import Operation

@@ -12,9 +12,6 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from email.utils import formatdate
 from itertools import islice
 from typing import Any
 from urllib.parse import unquote
@@ -26,8 +23,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.edge.cycle import Cycle
-from gateway.edge.head import HeadLimits, check_size, head_bytes, read_head
+from gateway.edge.head import check_size, head_bytes, read_head
 from gateway.edge.request_id import new_request_id
+from gateway.edge.rim import Rim
 from gateway.errors import GatewayError, HeadersTooLarge, InternalError, InvalidRequest, Unavailable
 from gateway.formats.openai import error_body
 from gateway.heads import retry_headers
@@ -35,35 +33,8 @@ from gateway.heads import retry_headers
 NEVER = math.inf
 PIECES_A_TURN = 1024
 """Pieces of a body that one connection may bring before the others have a turn."""
-MAX_CONNECTIONS = 10_000
 _LOOKED_AT = 256  # connections, to find an idle one: accepting must stay cheap in a flood
 _BODIES = frozenset({b"content-length", b"transfer-encoding"})
-
-
-@dataclass(slots=True)
-class Rim:
-    """Limits of client connections, and who hears what happens before the pipeline.
-
-    Seconds and bytes. ``refused``: a request answered here, with its id. ``failed``: a fault of ours.
-    """
-
-    head: HeadLimits = field(default_factory=HeadLimits)
-    head_s: float = 10.0
-    body_s: float = 30.0
-    body_bytes_per_s: float = 16 * 1024
-    write_s: float = 30.0
-    keep_alive_s: float = 75.0
-    drain_s: float = 2.0
-    framing_bytes: int = 16 * 1024
-    pipelined: int = 16
-    max_connections: int = MAX_CONNECTIONS
-    refused: Callable[[GatewayError, str], None] = lambda error, request_id: None
-    failed: Callable[[str, BaseException, str], None] = lambda event, error, request_id: None
-    date_line: bytes = b""
-
-    def tick(self) -> None:
-        """Once a second, and before the first request."""
-        self.date_line = b"date: %b\r\n" % formatdate(time.time(), usegmt=True).encode()
 
 
 class _Refusal(Exception):

@@ -14,7 +14,8 @@ from typing import Any
 
 import uvicorn
 
-from gateway.edge.protocol import Rim, RimProtocol
+from gateway.edge.protocol import RimProtocol
+from gateway.edge.rim import Rim
 
 SWEEP_TICKS = 5
 """The server ticks ten times a second; connections are checked at every fifth."""

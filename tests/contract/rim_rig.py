@@ -15,7 +15,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from gateway.edge.cycle import Cycle
-from gateway.edge.protocol import Rim, RimProtocol
+from gateway.edge.protocol import RimProtocol
+from gateway.edge.rim import Rim
 from gateway.errors import GatewayError
 from gateway.formats.openai import error_body
 from gateway.interrupt import Interrupted

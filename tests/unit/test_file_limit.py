@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.edge.protocol import MAX_CONNECTIONS
+from gateway.edge.rim import MAX_CONNECTIONS
 from gateway.serving import connections_for
 
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import cast
 from weakref import WeakValueDictionary
 
+from gateway.errors import Sent, UpstreamError
 from gateway.providers.transport import failures
 from gateway.providers.transport.body import BufferedCall
 from gateway.providers.transport.connection import Connection
@@ -120,6 +121,8 @@ class NativeCall(BufferedCall):
     def disconnect(self) -> None:
         opener, self._opener = self._opener, None
         if opener is not None:
+            if isinstance(self.error, UpstreamError):
+                self.error.sent = Sent.NEVER
             opener.cancel()
         connection, self._connection = self._connection, None
         if connection is not None and not self.ended:
