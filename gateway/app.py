@@ -15,10 +15,12 @@ from gateway.accounting.settle import Settler
 from gateway.building import Builder, Transports
 from gateway.calls.inline import dispatch
 from gateway.control.bytes_in_flight import BytesInFlight
+from gateway.control.concurrency import Concurrency
 from gateway.control.live import LiveExchanges
 from gateway.edge.asgi import DataPlane
 from gateway.edge.ops import ops_app
 from gateway.interrupt import Reason
+from gateway.middleware.admit import Admit
 from gateway.middleware.audit import Audit
 from gateway.middleware.authenticate import Authenticate
 from gateway.middleware.limits import Limits
@@ -65,6 +67,7 @@ class App:
         self._tasks = Tasks(self._failed)
         self._lag = LagProbe(loop)
         self.live = LiveExchanges()
+        self.concurrency = Concurrency()
         self.uploads = BytesInFlight(max(IN_FLIGHT_BYTES, 4 * settings.server.max_body_bytes))
         self._transports = Transports()
         self.journal = self._open_journal(Path(settings.storage.data_dir))
@@ -86,13 +89,14 @@ class App:
             Audit(self._log, self.live),
             Measure(self.metrics),
             Authenticate(),
+            Admit(self.concurrency),
             Models(),
             Receive(self.uploads),
             Limits(self.journal, self._settler, self._log, self.metrics),
         )
 
     def start(self) -> None:
-        self._lag.start()
+        self._lag.start(self.concurrency.observe)
         self._tasks.spawn(self._close_idle(), "idle connections")
         if self._watch is not None:
             self._tasks.spawn(self._watch.run(), "configuration watch")

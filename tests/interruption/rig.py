@@ -140,6 +140,7 @@ class Rig:
         assert len(self.rows) == self.entered.count("Limits")
         assert len(self.app.live) == 0
         assert self.app.uploads.held == 0
+        assert self.app.concurrency.running == 0
         assert self.app.metrics.in_flight.value == 0
         assert self.faults == []
 
