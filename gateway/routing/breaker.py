@@ -62,11 +62,14 @@ class Breaker:
     """
 
     __slots__ = (
+        "_changed",
+        "_failing",
         "_jitter",
         "_machine",
         "_openings",
         "_policy",
         "_probing",
+        "_state",
         "_window",
         "open_until_s",
     )
@@ -79,17 +82,23 @@ class Breaker:
         self._window = Window(policy.window_s)
         self._openings = 0
         self._probing = False
+        self._failing = False  # since the last success
         self.open_until_s = 0.0
+        self._state: State = "closed"
+        self._changed = changed
         self._machine = pybreaker.CircuitBreaker(
             fail_max=policy.failures,
             success_threshold=SUCCESSES,
             throw_new_error_on_trip=False,
-            listeners=[_Listener(changed)],
+            listeners=[_Listener(self._moved)],
         )
 
     def state(self) -> State:
-        state: State = self._machine.current_state  # type: ignore[assignment]
-        return state
+        return self._state
+
+    def _moved(self, state: State) -> None:
+        self._state = state
+        self._changed(state)
 
     def free_at_s(self, now_s: float) -> float:
         """When a call may begin: ``now_s``, or later."""
@@ -113,8 +122,9 @@ class Breaker:
     def succeeded(self, now_s: float) -> None:
         self._probing = False
         self._window.add(now_s, first=1)
-        if self.state() == "closed" and not self._machine.fail_counter:
+        if self._state == "closed" and not self._failing:
             return  # nothing that the machine would note
+        self._failing = False
         if self.state() != "open":  # a call from before it opened says nothing about now
             self._machine.call(_succeed)
             if self.state() == "closed":
@@ -126,6 +136,7 @@ class Breaker:
         self._window.add(now_s, second=1)
         if self.state() == "open" or (self.state() == "closed" and not may_open):
             return
+        self._failing = True
         try:
             self._machine.call(_fail)
         except _Failure:

@@ -37,7 +37,7 @@ def reason_of(error: UpstreamError) -> Reason | None:
     return None if error.status in (400, 413) else "error"
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Step:
     """Call ``deployment`` after ``wait_s``."""
 

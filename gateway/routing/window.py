@@ -35,6 +35,8 @@ class Window:
     def _advance(self, now_s: float) -> int:
         """The slot of ``now_s``, with what has passed out of the window forgotten."""
         now = int(now_s / self._slot_s)
+        if now == self._now:
+            return now % SLOTS
         for passed in range(max(self._now, now - SLOTS) + 1, now + 1):
             self._first[passed % SLOTS] = self._second[passed % SLOTS] = 0
         self._now = max(self._now, now)
