@@ -17,6 +17,7 @@ from gateway.calls.inline import dispatch
 from gateway.control.bytes_in_flight import BytesInFlight
 from gateway.control.concurrency import Concurrency
 from gateway.control.live import LiveExchanges
+from gateway.edge.admin import DeploymentState, admin_router
 from gateway.edge.asgi import DataPlane
 from gateway.edge.ops import ops_app
 from gateway.interrupt import Reason
@@ -30,6 +31,7 @@ from gateway.middleware.receive import Receive
 from gateway.pipeline import Pipeline
 from gateway.reload import ConfigWatch
 from gateway.routing.breaker import State
+from gateway.routing.deployment import Deployment
 from gateway.routing.health import Learned
 from gateway.runtime import Snapshot
 from gateway.settings import ConfigInvalid, Settings
@@ -79,7 +81,8 @@ class App:
         self._reloading: asyncio.Task[None] | None = None
         self._reload_asked = False
         pipeline = Pipeline(self.chain(), dispatch, self._failed)
-        ops = ops_app(self._readiness, self._render_metrics, self._failed)
+        admin = admin_router(self._admin_token, self._deployments)
+        ops = ops_app(self._readiness, self._render_metrics, self._failed, admin)
         self.asgi = DataPlane(pipeline, lambda: self.snapshot, ops)
 
     def chain(self) -> tuple[Middleware, ...]:
@@ -215,6 +218,18 @@ class App:
         }
         return state
 
+    def _admin_token(self) -> str | None:
+        token = self._settings.server.admin_token
+        return None if token is None else token.get_secret_value()
+
+    def _deployments(self) -> list[DeploymentState]:
+        now_s = time.monotonic()
+        return [
+            deployment_state(group.name, one, now_s)
+            for group in self.snapshot.groups.values()
+            for one in group.deployments
+        ]
+
     def _render_metrics(self) -> bytes:
         self.metrics.event_loop_lag.set(self._lag.max_60s())
         self.metrics.storage_degraded.set(0 if self.journal.healthy else 1)
@@ -243,3 +258,22 @@ def secrets_of(settings: Settings) -> list[bytes]:
     keys = [one.api_key for one in providers] + [one.proxy for one in providers]
     keys.append(settings.server.admin_token)
     return [key.get_secret_value().encode() for key in keys if key is not None]
+
+
+def deployment_state(group: str, deployment: Deployment, now_s: float) -> DeploymentState:
+    """What operators see of a deployment."""
+    health = deployment.health
+    usual_s = health.latency.quantile_s(0.5, least=1)
+    return DeploymentState(
+        id=deployment.id,
+        model=group,
+        provider=deployment.provider.name,
+        upstream_model=deployment.model,
+        weight=deployment.weight,
+        callable=health.free_at_s(now_s) <= now_s,
+        breaker=health.breaker.state(),
+        open_for_s=round(max(health.breaker.free_at_s(now_s) - now_s, 0.0), 3),
+        cooldown_s=round(health.cooldown.left_s(now_s), 3),
+        in_flight=health.in_flight,
+        latency_s=None if usual_s is None else round(usual_s, 6),
+    )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from gateway.edge.request_id import accept_request_id, new_request_id
@@ -21,23 +21,28 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def ops_app(
-    readiness: Readiness, render_metrics: Render, failed: Callable[[str, BaseException, str], None]
+    readiness: Readiness,
+    render_metrics: Render,
+    failed: Callable[[str, BaseException, str], None],
+    admin: APIRouter,
 ) -> FastAPI:
     """``readiness``: ``{"ready": bool, "reasons": […], …}``. ``render_metrics`` runs in a thread."""
     app = FastAPI(
         title="llm-gateway", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
 
-    @app.api_route("/healthz", methods=_READ)
+    app.include_router(admin)
+
+    @app.api_route("/healthz", methods=_READ, include_in_schema=False)
     async def healthz(request: Request) -> Response:
         return _json(request, {"status": "ok"})
 
-    @app.api_route("/readyz", methods=_READ)
+    @app.api_route("/readyz", methods=_READ, include_in_schema=False)
     async def readyz(request: Request) -> Response:
         state = readiness()
         return _json(request, state, 200 if state["ready"] else 503)
 
-    @app.api_route("/metrics", methods=_READ)
+    @app.api_route("/metrics", methods=_READ, include_in_schema=False)
     def metrics(request: Request) -> Response:
         headers = {"x-request-id": _request_id(request)}
         return Response(render_metrics(), media_type=METRICS_TYPE, headers=headers)
@@ -46,6 +51,11 @@ def ops_app(
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return _refusal(_mapped(request, error), _request_id(request))
+
+    @app.exception_handler(GatewayError)
+    async def denied(request: Request, error: Exception) -> Response:
+        assert isinstance(error, GatewayError)
+        return _refusal(error, _request_id(request))
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:

@@ -173,3 +173,8 @@ def _series(text: str) -> int:
 
 def _resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+async def test_without_a_token_there_is_no_admin_api(gateway: Gateway) -> None:
+    for path in ("/admin/v1/deployments", "/admin/v1/openapi.json", "/admin/v1/nothing"):
+        assert_refused(await gateway.ask(path), 404, "not_found")
