@@ -116,6 +116,7 @@ class Builder:
             response_cap_bytes=settings.response_cap_bytes,
             event_cap_bytes=settings.event_cap_bytes,
             context_window=_window(deployments, table) if needs_window else None,
+            hedges=self._learned.hedges(name, settings.hedge.share),
             message=settings.degrade.message if settings.degrade.mode == "message" else None,
         )
 

@@ -64,8 +64,8 @@ def _common(exchange: Exchange, now_s: float, *, answered: bool = True) -> Heade
         (b"x-request-id", exchange.request_id.encode()),
         (b"server-timing", b"gateway;dur=%.3f, upstream;dur=%.3f" % (own_s * 1e3, upstream_s * 1e3)),
     ]
-    if answered and call is not None and call.attempts:
-        last = call.attempts[-1]
+    last = call.shown if call is not None and answered else None
+    if call is not None and last is not None:
         headers += (
             (b"x-gateway-model", last.group.name.encode()),
             (b"x-gateway-deployment", last.deployment.id.encode()),

@@ -102,7 +102,8 @@ _UNANSWERED: dict[str, Any] = {
 
 
 def _add_answer(row: dict[str, Any], call: Call, bill: Bill) -> None:
-    deployment = call.attempts[-1].deployment if call.attempts else None
+    shown = call.shown
+    deployment = None if shown is None else shown.deployment
     price, usage = deployment.price if deployment else None, bill.usage
     row["deployment"] = deployment.id if deployment else None
     row["provider"] = deployment.provider.name if deployment else None

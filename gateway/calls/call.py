@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway.calls.degraded import Degraded
+from gateway.calls.race import race
 from gateway.errors import Unavailable, UpstreamError
 from gateway.events import Frame, Usage
 from gateway.exchange import ModelRequest, Operation, Reply
@@ -22,7 +23,7 @@ CostSource = Literal["provider", "estimated", "cached"]
 class Bill:
     """What a Call used and cost. ``cost_nanousd``: what providers bill over all attempts;
     ``charged_nanousd``: what of it counts against the tenant (the attempt that gave content, also
-    when it was left in the middle). ``priced``: every price was known."""
+    when it was left in the middle, and none beside it). ``priced``: every price was known."""
 
     usage: Usage
     cost_nanousd: int
@@ -78,11 +79,9 @@ class Call:
             step: Step | None = plan.first(time.monotonic())
             while True:
                 assert step is not None
-                attempt = Attempt(step.group, step.deployment, self.request)
-                self.attempts.append(attempt)
+                attempt = self._begin(step)
                 try:
-                    await attempt.open()
-                    self.answering = attempt
+                    self.answering = await self._opened(attempt, plan)
                     return Reply(self, stream=self.request.stream)
                 except UpstreamError as error:
                     attempt.close()
@@ -93,6 +92,24 @@ class Call:
                     await asyncio.sleep(step.wait_s)
         except (UpstreamError, Unavailable) as error:
             return self._instead(error)
+
+    def _begin(self, step: Step) -> Attempt:
+        attempt = Attempt(step.group, step.deployment, self.request)
+        self.attempts.append(attempt)
+        return attempt
+
+    async def _opened(self, attempt: Attempt, plan: Plan) -> Attempt:
+        """The attempt that has content: this one, or its hedge."""
+        due_s = plan.hedge_after_s(attempt.deployment)
+        if due_s is None:
+            await attempt.open()
+            return attempt
+
+        def hedge() -> Attempt | None:
+            step = plan.hedge(time.monotonic())
+            return None if step is None else self._begin(step)
+
+        return await race(attempt, due_s, hedge)
 
     def _final(self, error: UpstreamError) -> UpstreamError:
         """The error that the client gets: after several calls it gains nothing by trying again itself."""
@@ -117,6 +134,11 @@ class Call:
     @property
     def answered_by(self) -> Deployment | None:
         return None if self.answering is None else self.answering.deployment
+
+    @property
+    def shown(self) -> Attempt | None:
+        """The attempt that answers, or the last that was made."""
+        return self.answering or (self.attempts[-1] if self.attempts else None)
 
     def fallbacks(self) -> list[tuple[str, str]]:
         """The groups that the request was passed on to, and why."""
@@ -158,7 +180,7 @@ class Call:
                 continue
             nanousd = price.cost_nanousd(spent.input, spent.cached_input, spent.output)
             cost += nanousd
-            if attempt is self.answering or attempt.error is None:
+            if attempt is self.answering or (self.answering is None and attempt.error is None):
                 charged += nanousd
         bill = Bill(usage, cost, charged, source, priced)
         if self._closed or (self.answering is not None and self.answering.outcome == "ok"):

@@ -46,8 +46,8 @@ class _Record(Stage):
         if exchange.route is not None:
             line["model"] = exchange.route.group.name
         call = exchange.call
-        if call is not None and call.attempts:
-            line["deployment"] = call.attempts[-1].deployment.id
+        if call is not None and (shown := call.shown) is not None:
+            line["deployment"] = shown.deployment.id
             line["attempts"] = len(call.attempts)
         if exchange.request is not None:
             line["stream"] = exchange.request.stream

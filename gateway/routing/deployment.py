@@ -53,7 +53,8 @@ class Group:
 
     ``fallbacks`` are filled in when all groups exist, since they may name each other.
     ``context_window``: input tokens of its smallest deployment, None if that is not known.
-    ``message``: what to answer when nobody does, None for an error.
+    ``message``: what to answer when nobody does, None for an error. ``hedges``: how many requests may
+    be sent to a second deployment when the first is late, None for none.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Group:
     event_cap_bytes: int
     context_window: int | None = None
     message: str | None = None
+    hedges: RetryBudget | None = None
     fallbacks: list[Group] = field(default_factory=list)
 
     def may_leave(self, deployment: Deployment) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.routing.breaker import Breaker, BreakerPolicy, State
 from gateway.routing.latency import Latency
-from gateway.routing.retry import RetryBudget, RetryPolicy
+from gateway.routing.retry import HEDGE_WINDOW_S, RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
     from gateway.routing.deployment import Group
@@ -78,6 +78,7 @@ class Learned:
         self._healths: dict[tuple[str, str, str], Health] = {}
         self._cooldowns: dict[tuple[str, str], Cooldown] = {}
         self._budgets: dict[tuple[str, float], RetryBudget] = {}
+        self._hedges: dict[tuple[str, float], RetryBudget] = {}
 
     def health(self, deployment: str, provider: str, model: str, policy: BreakerPolicy) -> Health:
         """What is known so far; a changed policy begins anew. A cooldown is for the provider's
@@ -93,6 +94,12 @@ class Learned:
     def budget(self, group: str, policy: RetryPolicy) -> RetryBudget:
         return self._budgets.setdefault((group, policy.budget), RetryBudget(policy.budget))
 
+    def hedges(self, group: str, share: float) -> RetryBudget | None:
+        if not share:
+            return None
+        made = RetryBudget(share, window_s=HEDGE_WINDOW_S, floor=1)
+        return self._hedges.setdefault((group, share), made)
+
     def all(self) -> dict[str, Health]:
         """By deployment id."""
         return {identity[0]: health for identity, health in self._healths.items()}
@@ -104,3 +111,4 @@ class Learned:
         kept = {one.cooldown for one in used}
         self._cooldowns = {key: one for key, one in self._cooldowns.items() if one in kept}
         self._budgets = {key: one for key, one in self._budgets.items() if key[0] in groups}
+        self._hedges = {key: one for key, one in self._hedges.items() if key[0] in groups}

@@ -20,6 +20,7 @@ Reason = Literal["error", "rate_limit", "timeout", "context_length", "content_fi
 
 ELSEWHERE: frozenset[Reason] = frozenset({"error", "rate_limit", "timeout"})
 """Reasons for which another deployment of the same group may do better."""
+HEDGE_QUANTILE = 0.95
 _BY_CODE: dict[str, Reason] = {
     "context_length_exceeded": "context_length",
     "content_filter": "content_filter",
@@ -82,6 +83,8 @@ class Plan:
     def first(self, now_s: float) -> Step:
         """Raises ``Unavailable`` when nobody may be called, with the time at which somebody may."""
         self._group.budget.request(now_s)
+        if self._group.hedges is not None:
+            self._group.hedges.request(now_s)
         step = self._untried(self._group, now_s) or self._fallback(now_s, None)
         if step is None:
             raise self._nobody(now_s)
@@ -103,6 +106,25 @@ class Plan:
         if step is None and reason in ELSEWHERE:
             step = self._again(error, now_s)
         if step is None or not self._within_budget(step, error, now_s):
+            return None
+        return self._taken(step)
+
+    def hedge_after_s(self, deployment: Deployment) -> float | None:
+        """Seconds after which a second deployment is asked beside this one; None: never.
+
+        That is when nineteen of twenty answers would have begun, by what is known of the deployment.
+        """
+        if self._group.hedges is None or len(self._group.deployments) < 2:
+            return None
+        return deployment.health.latency.quantile_s(HEDGE_QUANTILE)
+
+    def hedge(self, now_s: float) -> Step | None:
+        """Whom to ask beside the last one, if there is anybody and the share of hedges allows it."""
+        hedges = self._group.hedges
+        if hedges is None or len(self._steps) >= self._group.retry.attempts:
+            return None
+        step = self._untried(self._steps[-1].group, now_s)
+        if step is None or not hedges.take(now_s):
             return None
         return self._taken(step)
 

@@ -11,6 +11,7 @@ from gateway.routing.window import Window
 LONGEST_HINT_S = 60.0
 """A provider that asks for more is not waited for."""
 BUDGET_WINDOW_S = 10.0
+HEDGE_WINDOW_S = 600.0
 BUDGET_FLOOR = 3
 """Retries within the window that are always allowed, for where traffic is thin."""
 
@@ -54,13 +55,19 @@ _RETRYING = tenacity.Retrying()
 
 
 class RetryBudget:
-    """Of one model group: so that retries cannot multiply the load on a provider that is down."""
+    """Of one model group: so that retries cannot multiply the load on a provider that is down.
 
-    __slots__ = ("_share", "_window")
+    ``share`` of the requests within ``window_s``, but at least ``floor``.
+    """
 
-    def __init__(self, share: float) -> None:
+    __slots__ = ("_floor", "_share", "_window")
+
+    def __init__(
+        self, share: float, *, window_s: float = BUDGET_WINDOW_S, floor: int = BUDGET_FLOOR
+    ) -> None:
         self._share = share
-        self._window = Window(BUDGET_WINDOW_S)
+        self._floor = floor
+        self._window = Window(window_s)
 
     def request(self, now_s: float) -> None:
         self._window.add(now_s, first=1)
@@ -68,7 +75,7 @@ class RetryBudget:
     def take(self, now_s: float) -> bool:
         """Whether one more retry is within the budget; counts it."""
         requests, retries = self._window.totals(now_s)
-        if retries >= max(BUDGET_FLOOR, self._share * requests):
+        if retries >= max(self._floor, self._share * requests):
             return False
         self._window.add(now_s, second=1)
         return True

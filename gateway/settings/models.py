@@ -96,6 +96,15 @@ class BreakerSettings(Section):
     )
 
 
+class HedgeSettings(Section):
+    """A second deployment of the group is asked beside one that is late."""
+
+    share: Annotated[Number, Field(ge=0, le=0.5)] = Field(
+        default=0.0,
+        description="Share of requests that may be sent twice, such as 0.02; it costs that much more.",
+    )
+
+
 class CacheSettings(Section):
     """Answers that are given again."""
 
@@ -152,6 +161,9 @@ class ModelSettings(Section):
     breaker: BreakerSettings = Field(
         default_factory=BreakerSettings,
         description="When a failing deployment is left alone for a while.",
+    )
+    hedge: HedgeSettings = Field(
+        default_factory=HedgeSettings, description="Asks twice where waiting is worse than paying twice."
     )
     cache: CacheSettings = Field(
         default_factory=CacheSettings, description="Gives answers again where requests repeat."

@@ -105,15 +105,15 @@ class _Recorded(Stage):
 class Rig:
     """An application without a server. ``provider``: its settings; ``transport``: its engine."""
 
-    def __init__(self, folder: Path, provider: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, provider: Mapping[str, Any], **model: Any) -> None:
         self.faults: list[tuple[str, BaseException, str]] = []
         self._null = os.open(os.devnull, os.O_WRONLY)
         self.log = Log(self._null)
         self.log.failure = self._failed  # type: ignore[method-assign, assignment]
-        settings = _settings(folder, provider)
+        settings = _settings(folder, provider, model)
         self.app = app = App(settings, lambda: settings, None, self.log)
-        (deployment,) = app.snapshot.groups["m"].deployments
-        self.transport: Any = deployment.provider.transport
+        self.group = app.snapshot.groups["m"]
+        self.transport: Any = self.group.deployments[0].provider.transport
         self.rows: list[dict[str, Any]] = []
         append = app.journal.append
 
@@ -207,14 +207,15 @@ def stepped(work: Coroutine[Any, Any, None], at: int, act: Callable[[], None]) -
     return drive(), count
 
 
-def _settings(folder: Path, provider: Mapping[str, Any]) -> Settings:
+def _settings(folder: Path, provider: Mapping[str, Any], model: Mapping[str, Any]) -> Settings:
     price = {"input_per_mtok_usd": "1", "output_per_mtok_usd": "2"}
     digest = hashlib.sha256(KEY.encode()).hexdigest()
+    one = {"provider": "fake", "model": "upstream", "price": price}
     return Settings.model_validate(
         {
             "storage": {"data_dir": str(folder)},
             "providers": {"fake": provider},
-            "models": {"m": {"deployments": [{"provider": "fake", "model": "upstream", "price": price}]}},
+            "models": {"m": {"deployments": [one] * 2 if model else [one], **model}},
             "tenants": {"acme": {"models": ["*"], "keys": [{"id": "k", "hash": f"sha256:{digest}"}]}},
         }
     )
