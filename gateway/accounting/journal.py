@@ -89,8 +89,9 @@ class Journal:
     @property
     def error(self) -> str | None:
         """Why the ledger cannot be written just now; None when it can."""
-        if self._failure is None and self._commit_began_s:
-            waited_s = time.monotonic() - self._commit_began_s
+        began_s = self._commit_began_s  # once: the thread may end the commit meanwhile
+        if self._failure is None and began_s:
+            waited_s = time.monotonic() - began_s
             if waited_s > _STALL_S:
                 return f"the ledger's disk has not answered for {waited_s:.0f} s"
         return self._failure

@@ -65,6 +65,7 @@ CODES = frozenset(
         "storage_unavailable",
         "redaction_unavailable",
         "upstream_timeout",
+        "none",
         "deadline_exceeded",
         "not_cached",
     }
