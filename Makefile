@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test lint bench lock clean
+.PHONY: help demo test lint bench faults lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /	/' | expand -t 12
@@ -23,6 +23,9 @@ lint: $(VENV)/.test  ## style, types and the import law
 
 bench: $(VENV)/.test  ## speed and cost of a request, beside other gateways (downloads them once)
 	@$(PY) -m tests.bench.run
+
+faults: $(VENV)/.test  ## what clients see of each provider fault, alone and with a spare, as a table
+	@$(PY) -m tests.faults
 
 .PHONY: node redis
 node: $(VENV)/.test

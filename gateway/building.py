@@ -73,8 +73,10 @@ class Builder:
         providers = {
             name: _provider(name, one, self._transports) for name, one in settings.providers.items()
         }
+        to_larger = any("context_length" in one.fallback_on for one in settings.models.values())
+        windows = table if to_larger else None
         groups = {
-            name: self._group(name, one, providers, book, table) for name, one in settings.models.items()
+            name: self._group(name, one, providers, book, windows) for name, one in settings.models.items()
         }
         for name, one in settings.models.items():
             groups[name].fallbacks.extend(groups[other] for other in one.fallbacks)
@@ -94,7 +96,7 @@ class Builder:
         settings: ModelSettings,
         providers: dict[str, Provider],
         book: PriceBook,
-        table: PriceTable,
+        windows: PriceTable | None,
     ) -> Group:
         times = settings.timeouts
         retry = RetryPolicy(**settings.retry.model_dump())
@@ -103,7 +105,6 @@ class Builder:
             self._deployment(f"{name}-{position}", one, providers[one.provider], book, breaker)
             for position, one in enumerate(settings.deployments, 1)
         )
-        needs_window = "context_length" in settings.fallback_on and settings.fallbacks
         return Group(
             name=name,
             deployments=deployments,
@@ -115,7 +116,7 @@ class Builder:
             max_output_tokens=settings.max_output_tokens,
             response_cap_bytes=settings.response_cap_bytes,
             event_cap_bytes=settings.event_cap_bytes,
-            context_window=_window(deployments, table) if needs_window else None,
+            context_window=None if windows is None else _window(deployments, windows),
             hedges=self._learned.hedges(name, settings.hedge.share),
             message=settings.degrade.message if settings.degrade.mode == "message" else None,
         )

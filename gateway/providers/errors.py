@@ -22,6 +22,7 @@ from gateway.providers.hints import hint_s
 _UNPAID = frozenset(
     {"insufficient_quota", "usage_limit_reached", "billing_error", "billing_hard_limit_reached"}
 )
+_NO_CREDIT = "your credit balance is too low"
 _CONTEXT = frozenset({"context_length_exceeded", "string_above_max_length"})
 _FILTER = frozenset({"content_filter", "content_policy_violation", "responsibleaipolicyviolation"})
 _STATUS_OF_TYPE = {
@@ -72,8 +73,9 @@ def _classify(status: int, reported: dict[str, Any], wait_s: float | None) -> Up
     kind = str(reported.get("type") or "").lower()
     if status in (401, 403):
         return UpstreamAuthError("The provider refused the gateway's credentials.", upstream_status=status)
-    if status in (402, 429) or code in _UNPAID:
-        return _limited(status, code in _UNPAID or kind in _UNPAID or status == 402, wait_s)
+    unpaid = status == 402 or not _UNPAID.isdisjoint((code, kind)) or _no_credit(reported)
+    if status == 429 or unpaid:
+        return _limited(status, unpaid, wait_s)
     if status in (503, 529):
         named = f" ({kind})" if kind in _STATUS_OF_TYPE else ""
         return UpstreamRefused(
@@ -86,7 +88,16 @@ def _classify(status: int, reported: dict[str, Any], wait_s: float | None) -> Up
         return _rejected(status, code, reported)
     if status in (408, 504):
         return UpstreamTimeout("The provider timed out.", upstream_status=status)
-    return UpstreamError(f"The provider answered with status {status}.", upstream_status=status)
+    return UpstreamError(
+        f"The provider answered with status {status}.",
+        upstream_status=status,
+        blames_deployment=not 400 <= status < 500,
+    )
+
+
+def _no_credit(reported: dict[str, Any]) -> bool:
+    """Anthropic's 400 for an empty account; only its very beginning, since messages may quote requests."""
+    return str(reported.get("message") or "")[:40].lower().startswith(_NO_CREDIT)
 
 
 def _limited(status: int, unpaid: bool, wait_s: float | None) -> UpstreamError:
@@ -113,6 +124,7 @@ def _rejected(status: int, code: str, reported: dict[str, Any]) -> UpstreamError
             sent=Sent.HARD,
             retryable=False,
             upstream_status=status,
+            blames_deployment=False,
         )
     public = "invalid_request"
     if code in _CONTEXT:

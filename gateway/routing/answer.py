@@ -109,6 +109,13 @@ class _Reading:
         elif isinstance(event, Fault):
             raise provider_errors.fault(event.error)
 
+    def check_finished(self) -> None:
+        """At ``[DONE]``, which some say behind cut answers, too."""
+        if not self.committed:
+            raise UpstreamInvalidResponse("The provider's stream ended without an answer.")
+        if not self.finished:
+            raise UpstreamError("The provider's stream was cut.")
+
     def shown(self, frame: Frame) -> bool:
         """Whether the client sees a decoded frame: usage only if it asked, the end never (it is ours)."""
         if self.complete:
@@ -154,8 +161,8 @@ class StreamAnswer(_Reading):
                 raw_bytes += len(raw)
             out.append(frame)
         self.tally.passed(undecoded, raw_bytes)
-        if self.complete and not self.committed:
-            raise UpstreamInvalidResponse("The provider's stream ended without an answer.")
+        if self.complete:
+            self.check_finished()
         self._held = [] if self.committed else out
         return out if self.committed else []
 
@@ -228,8 +235,7 @@ class GatheredAnswer(_Reading):
         return []
 
     def _whole(self) -> list[Frame]:
-        if not self.committed:
-            raise UpstreamInvalidResponse("The provider's stream ended without an answer.")
+        self.check_finished()
         self.complete = True
         return [Frame(None, openai_convert.collect(self._frames))]
 

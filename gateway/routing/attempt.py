@@ -38,6 +38,7 @@ class Attempt:
     __slots__ = (
         "_answer",
         "_call",
+        "_era",
         "_held",
         "_judged",
         "_waiting",
@@ -66,6 +67,7 @@ class Attempt:
         self._held: list[Frame] = []
         self._waiting = False
         self._judged = False
+        self._era = deployment.health.breaker.era
         deployment.health.in_flight += 1
         self._watch = Watch(asyncio.get_running_loop(), self._expired)
 
@@ -97,8 +99,11 @@ class Attempt:
         finally:
             self._waiting = False
         self.first_content_s = now_s = time.monotonic()
-        self._judged = True
-        self.deployment.health.answered(now_s, now_s - self.started_s)
+        health = self.deployment.health
+        health.answered(now_s, now_s - self.started_s)
+        if health.breaker.state() != "closed":  # the next probe need not wait for this one's end
+            self._judged = True
+            health.breaker.succeeded(now_s, self._era)
 
     async def read(self) -> list[Frame]:
         if self._held:
@@ -124,10 +129,19 @@ class Attempt:
             self.ended_s = time.monotonic()
             self.deployment.health.in_flight -= 1
             if not self._judged:
-                self.deployment.health.breaker.gave_up()
+                self._judge(self.ended_s)
         if self._call is not None:
             complete = self._answer is not None and self._answer.complete
             self._call.finish() if complete else self._call.close()
+
+    def _judge(self, now_s: float) -> None:
+        """Of a call that did not fail. A good beginning is told at the end, so that an answer that breaks
+        off afterwards is a failure, and not a success before it."""
+        breaker = self.deployment.health.breaker
+        if self.first_content_s is None:
+            breaker.gave_up(self._era)
+        else:
+            breaker.succeeded(now_s, self._era)
 
     def billed(self) -> tuple[Usage, Literal["provider", "estimated"]]:
         """What the provider bills for this attempt, and its source: ``provider`` or ``estimated``."""
@@ -191,9 +205,9 @@ class Attempt:
         health, now_s = self.deployment.health, time.monotonic()
         others = self.group.may_leave(self.deployment)
         if error.blames_deployment:
-            health.failed(now_s, may_open=others)
+            health.failed(now_s, self._era, may_open=others)
         else:
-            health.breaker.gave_up()
+            health.breaker.gave_up(self._era)
         pause_s = _pause_s(error, others)
         if pause_s:
             health.cooldown.extend(now_s, pause_s)

@@ -63,6 +63,7 @@ class Breaker:
 
     __slots__ = (
         "_changed",
+        "_era",
         "_failing",
         "_jitter",
         "_machine",
@@ -81,6 +82,7 @@ class Breaker:
         self._jitter = jitter
         self._window = Window(policy.window_s)
         self._openings = 0
+        self._era = 0
         self._probing = False
         self._failing = False  # since the last success
         self.open_until_s = 0.0
@@ -92,6 +94,12 @@ class Breaker:
             throw_new_error_on_trip=False,
             listeners=[_Listener(self._moved)],
         )
+
+    @property
+    def era(self) -> int:
+        """Changes when it opens. Noted when a call begins and told at its end: a call from before it
+        opened says nothing about now, and is no probe. None there: of now."""
+        return self._era
 
     def state(self) -> State:
         return self._state
@@ -119,7 +127,9 @@ class Breaker:
         self._probing = True
         return True
 
-    def succeeded(self, now_s: float) -> None:
+    def succeeded(self, now_s: float, era: int | None = None) -> None:
+        if era not in (None, self._era):
+            return
         self._probing = False
         self._window.add(now_s, first=1)
         if self._state == "closed" and not self._failing:
@@ -130,8 +140,10 @@ class Breaker:
             if self.state() == "closed":
                 self._openings = 0
 
-    def failed(self, now_s: float, *, may_open: bool = True) -> None:
+    def failed(self, now_s: float, era: int | None = None, *, may_open: bool = True) -> None:
         """``may_open``: False for the last deployment of a group, which is never left alone."""
+        if era not in (None, self._era):
+            return
         self._probing = False
         self._window.add(now_s, second=1)
         if self.state() == "open" or (self.state() == "closed" and not may_open):
@@ -144,13 +156,16 @@ class Breaker:
         if self.state() == "open" or self._too_many(now_s):
             self._open(now_s)
 
-    def gave_up(self) -> None:
+    def gave_up(self, era: int | None = None) -> None:
         """The call ended for a reason of ours or the client's: no evidence either way."""
-        self._probing = False
+        if era in (None, self._era):
+            self._probing = False
 
     def apply(self, state: State, open_until_s: float) -> None:
         """What a peer has found out."""
         if state == "open":
+            self._era += 1
+            self._probing = False
             self.open_until_s = max(self.open_until_s, open_until_s)
             if self.state() != "open":
                 self._machine.open()
@@ -164,6 +179,7 @@ class Breaker:
 
     def _open(self, now_s: float) -> None:
         self._openings += 1
+        self._era += 1
         spread = 1.0 + JITTER * (2.0 * self._jitter() - 1.0)
         open_s = min(self._policy.open_s * self._openings, LONGEST_OPEN_S)
         self.open_until_s = now_s + open_s * spread

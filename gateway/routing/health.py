@@ -56,14 +56,14 @@ class Health:
         return max(self.breaker.free_at_s(now_s), self.cooldown.until_s, now_s)
 
     def answered(self, now_s: float, seconds: float) -> None:
-        """The first content came after ``seconds``."""
+        """The first content came after ``seconds``; whether the answer is good shows at its end."""
         self.latency.observe(now_s, seconds)
-        self.breaker.succeeded(now_s)
 
-    def failed(self, now_s: float, *, may_open: bool) -> None:
-        """Evidence against it. ``may_open``: others of its group remain."""
+    def failed(self, now_s: float, era: int | None = None, *, may_open: bool) -> None:
+        """Evidence against it. ``era``: of the breaker when the call began. ``may_open``: others of its
+        group remain."""
         self.latency.penalise(now_s, FAILURE_COSTS_S)
-        self.breaker.failed(now_s, may_open=may_open)
+        self.breaker.failed(now_s, era, may_open=may_open)
 
 
 Changed = Callable[[str, State], None]

@@ -58,6 +58,7 @@ class Plan:
         "_random",
         "_refused",
         "_request",
+        "_sent",
         "_steps",
         "_tried",
     )
@@ -76,6 +77,7 @@ class Plan:
         self._deadline_s = deadline_s
         self._any_price = any_price
         self._random = random
+        self._sent: Sent | None = None
         self._steps: list[Step] = []
         self._tried: set[str] = set()
         self._refused: set[str] = set()
@@ -97,6 +99,7 @@ class Plan:
         reason = reason_of(error)
         if reason is None or now_s >= self._deadline_s:
             return None
+        self._sent = error.sent
         last = self._steps[-1]
         if error.sent is Sent.HARD and (reason == "rate_limit" or isinstance(error, UpstreamAuthError)):
             self._refused.add(last.deployment.provider.name)
@@ -105,9 +108,7 @@ class Plan:
             step = self._fallback(now_s, reason)
         if step is None and reason in ELSEWHERE:
             step = self._again(error, now_s)
-        if step is None or not self._within_budget(step, error, now_s):
-            return None
-        return self._taken(step)
+        return None if step is None else self._taken(step)
 
     def hedge_after_s(self, deployment: Deployment) -> float | None:
         """Seconds after which a second deployment is asked beside this one; None: never.
@@ -124,7 +125,10 @@ class Plan:
         if hedges is None or len(self._steps) >= self._group.retry.attempts:
             return None
         step = self._untried(self._steps[-1].group, now_s)
-        if step is None or not hedges.take(now_s):
+        if step is None:
+            return None
+        if not hedges.take(now_s):
+            step.deployment.health.breaker.gave_up()  # it may have been let in as a probe
             return None
         return self._taken(step)
 
@@ -167,22 +171,23 @@ class Plan:
         wait_s = Backoff(self._group.retry).wait_s(len(self._steps), error.hint_s, self._deadline_s - now_s)
         if wait_s is None or not self._can_finish(last.deployment, now_s + wait_s):
             return None
+        if not self._within_budget(last.deployment, now_s):
+            return None
         return Step(last.group, last.deployment, wait_s)
 
-    def _within_budget(self, step: Step, error: UpstreamError, now_s: float) -> bool:
+    def _within_budget(self, deployment: Deployment, now_s: float) -> bool:
         """What never left, and what goes to another provider, multiplies no provider's load."""
-        if error.sent is Sent.NEVER:
-            return True
         called = {before.deployment.provider.name for before in self._steps}
-        if step.deployment.provider.name not in called:
+        if self._sent in (None, Sent.NEVER) or deployment.provider.name not in called:
             return True
         return self._group.budget.take(now_s)
 
     def _may_call(self, deployment: Deployment, now_s: float) -> bool:
+        """Admission comes last: a probe that is admitted must be made."""
         health = deployment.health
-        if health.cooldown.until_s > now_s or not self._can_finish(deployment, now_s):
+        if health.free_at_s(now_s) > now_s or not self._can_finish(deployment, now_s):
             return False
-        return health.breaker.admit(now_s)
+        return self._within_budget(deployment, now_s) and health.breaker.admit(now_s)
 
     def _can_finish(self, deployment: Deployment, start_s: float) -> bool:
         """Whether an answer can begin before the deadline, by what is known of the deployment."""
