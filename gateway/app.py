@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from gateway.accounting.journal import Journal, claim_writer
+from gateway.accounting.pricing import PriceTableError
 from gateway.accounting.settle import Settler
 from gateway.building import Builder, Transports
 from gateway.calls.inline import dispatch
@@ -153,7 +154,12 @@ class App:
             self._rejected = str(needed)
             self._reject([self._rejected])
             return
-        self.snapshot = self._build(settings)
+        try:
+            self.snapshot = self._build(settings)
+        except PriceTableError as error:
+            self._rejected = str(error)
+            self._reject([self._rejected])
+            return
         self._settings = settings
         self._rejected = None
         self.metrics.config_reloads.child("ok").inc()

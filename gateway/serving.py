@@ -13,6 +13,7 @@ from pathlib import Path
 import uvloop
 
 from gateway import __version__
+from gateway.accounting.pricing import PriceTableError
 from gateway.accounting.writer import WriterLocked
 from gateway.app import App, Load, secrets_of
 from gateway.edge.rim import MAX_CONNECTIONS, Rim
@@ -65,7 +66,7 @@ async def _serve(
         raise CannotServe(reason) from None
     try:
         app = App(settings, load, watched, log)
-    except WriterLocked as error:
+    except (WriterLocked, PriceTableError) as error:
         listener.close()
         raise CannotServe(str(error)) from None
     except OSError as error:

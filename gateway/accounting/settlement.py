@@ -10,12 +10,10 @@ from gateway.accounting.money import format_usd
 from gateway.exchange import Exchange, Outcome
 from gateway.telemetry.log import Log
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.timestamp import Timestamp
 
 if TYPE_CHECKING:
     from gateway.calls.call import Bill, Call
 
-_timestamp = Timestamp()
 _NOTHING = {"input_tokens": 0, "output_tokens": 0, "cached_input_tokens": 0}
 
 

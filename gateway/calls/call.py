@@ -21,9 +21,12 @@ CostSource = Literal["provider", "estimated", "cached"]
 
 @dataclass(slots=True)
 class Bill:
-    """What a Call used and cost. ``cost_nanousd``: what providers bill over all attempts;
-    ``charged_nanousd``: what of it counts against the tenant (the attempt that gave content, also
-    when it was left in the middle, and none beside it). ``priced``: every price was known."""
+    """What a Call used and cost.
+
+    ``cost_nanousd``: what providers bill over all attempts. ``charged_nanousd``: what of it counts
+    against the tenant: the attempt that gave content, also when it was left in the middle, or the first
+    that was left before any. ``priced``: every price was known.
+    """
 
     usage: Usage
     cost_nanousd: int
@@ -65,11 +68,14 @@ class Call:
         self._closed = False
 
     def waited_s(self, now_s: float) -> float:
-        """Seconds spent waiting for first contents, failed attempts included, up to ``now_s``."""
-        return sum(
-            (attempt.first_content_s or attempt.ended_s or now_s) - attempt.started_s
-            for attempt in self.attempts
-        )
+        """Seconds spent waiting for first contents, failed attempts included, up to ``now_s``; the time
+        in which a hedge ran beside another attempt counts once."""
+        waited_s = counted_s = 0.0
+        for attempt in self.attempts:
+            until_s = attempt.first_content_s or attempt.ended_s or now_s
+            waited_s += max(until_s - max(attempt.started_s, counted_s), 0.0)
+            counted_s = max(counted_s, until_s)
+        return waited_s
 
     async def open(self) -> Reply:
         """Returns with the first content in hand; raises the last attempt's ``UpstreamError``, or
@@ -166,6 +172,7 @@ class Call:
         if self._bill is not None:
             return self._bill
         usage, priced = Usage(), True
+        payable = self.answering or next((one for one in self.attempts if one.error is None), None)
         source: CostSource = "provider"
         cost = charged = 0
         for attempt in self.attempts:
@@ -180,8 +187,8 @@ class Call:
                 continue
             nanousd = price.cost_nanousd(spent.input, spent.cached_input, spent.output)
             cost += nanousd
-            if attempt is self.answering or (self.answering is None and attempt.error is None):
-                charged += nanousd
+            if attempt is payable:
+                charged = nanousd
         bill = Bill(usage, cost, charged, source, priced)
         if self._closed or (self.answering is not None and self.answering.outcome == "ok"):
             self._bill = bill

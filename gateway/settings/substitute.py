@@ -33,7 +33,3 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
         return environ[name]
 
     return _VARIABLE.sub(value, text)
-
-
-def has_variable(text: str) -> bool:
-    return "${" in text
