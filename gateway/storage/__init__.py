@@ -1,0 +1,1 @@
+"""What processes share: one contract, two implementations (in process, and Redis)."""
