@@ -20,6 +20,7 @@ LATE_S = 0.05
 """Timers this late: too much is running."""
 ON_TIME_S = 0.02
 SHRINK = 0.9
+RESERVE = 0.1
 
 
 class Permit:
@@ -51,6 +52,17 @@ class Concurrency:
         elif lag_s < ON_TIME_S and self._queue:
             self._grow(len(self._queue))
             self._grant()
+
+    def share(self) -> int:
+        """How many places those who wait for one provider may have, where there are others.
+
+        Half of what there can be. Under load that is the limit, of which the last tenth is kept from
+        whoever has half of it already: the rest is of use to nobody while it is free.
+        """
+        if self._lag_s < ON_TIME_S:
+            return MOST // 2
+        scarce = self.running >= self.limit * (1.0 - RESERVE)
+        return max(1, self.limit // 2) if scarce else self.limit
 
     async def take(self, permit: Permit) -> None:
         """Raises ``Unavailable`` when there is no room, at once or after a second in the queue."""

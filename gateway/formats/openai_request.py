@@ -64,11 +64,16 @@ def read(operation: Operation, native: dict[str, Any]) -> ModelRequest:
     )
 
 
-def build(request: ModelRequest, model: str, *, ask_usage: bool) -> dict[str, Any]:
-    """The body for a provider: ``model`` replaced, usage asked for where ``ask_usage``."""
+def build(
+    request: ModelRequest, model: str, *, ask_usage: bool, cap_field: str = "max_tokens"
+) -> dict[str, Any]:
+    """The body for a provider: ``model`` replaced, usage asked for where ``ask_usage``, and an output cap
+    that is ours named in ``cap_field``."""
     native = {**request.native, "model": model}
     if request.stream and ask_usage and not request.wants_usage:
         native["stream_options"] = {**(native.get("stream_options") or {}), "include_usage": True}
+    if request.imposed_cap is not None:
+        native[cap_field] = request.imposed_cap
     return native
 
 

@@ -34,8 +34,17 @@ _STATUS_OF_TYPE = {
     "overloaded_error": 529,
     "timeout_error": 504,
 }
+# What a 403 is about when it is not about the credential, by its code, its type and how it begins.
+_MODERATED = re.compile(
+    r"moderat|flagged|safety|content[ _-]?(?:filter|polic|violat|management)|usage (?:polic|guideline)"
+    r"|violat\w* (?:our|the|usage|content)",
+    re.I,
+)
+_ONE_MODEL = re.compile(r"model|resource|region|country|territory|location", re.I)
+_ABOUT_CHARS = 300
 _SECRET = re.compile(r"\b(?:sk|pk|key|org|proj)-[\w*-]{6,}|\bAIza[\w-]{10,}|https?://\S+")
 _MESSAGE_CHARS = 500
+_REFUSED = "The provider refused the gateway's credentials."
 
 
 def refusal(status: int, header: Callable[[str], str | None], body: bytes) -> UpstreamError:
@@ -71,11 +80,13 @@ def _reported(body: bytes) -> dict[str, Any]:
 def _classify(status: int, reported: dict[str, Any], wait_s: float | None) -> UpstreamError:
     code = str(reported.get("code") or "").lower()
     kind = str(reported.get("type") or "").lower()
-    if status in (401, 403):
-        return UpstreamAuthError("The provider refused the gateway's credentials.", upstream_status=status)
+    if status == 401:
+        return UpstreamAuthError(_REFUSED, upstream_status=status)
     unpaid = status == 402 or not _UNPAID.isdisjoint((code, kind)) or _no_credit(reported)
     if status == 429 or unpaid:
         return _limited(status, unpaid, wait_s)
+    if status == 403:
+        return _forbidden(code, kind, reported)
     if status in (503, 529):
         named = f" ({kind})" if kind in _STATUS_OF_TYPE else ""
         return UpstreamRefused(
@@ -95,6 +106,24 @@ def _classify(status: int, reported: dict[str, Any], wait_s: float | None) -> Up
     )
 
 
+def _forbidden(code: str, kind: str, reported: dict[str, Any]) -> UpstreamError:
+    """403: the prompt, one model, or the credential."""
+    inner = reported.get("innererror")
+    inner_code = str(inner.get("code") if isinstance(inner, dict) else "")
+    about = f"{code} {kind} {inner_code} {str(reported.get('message') or '')[:_ABOUT_CHARS]}"
+    if not _FILTER.isdisjoint((code, kind, inner_code.lower())) or _MODERATED.search(about):
+        return UpstreamRejected(
+            _public_message(reported.get("message")), code="content_filter", upstream_status=403
+        )
+    if _ONE_MODEL.search(about):
+        return UpstreamAuthError(
+            "The provider does not let the gateway use the configured model.",
+            upstream_status=403,
+            refuses_credential=False,
+        )
+    return UpstreamAuthError(_REFUSED, upstream_status=403)
+
+
 def _no_credit(reported: dict[str, Any]) -> bool:
     """Anthropic's 400 for an empty account; only its very beginning, since messages may quote requests."""
     return str(reported.get("message") or "")[:40].lower().startswith(_NO_CREDIT)
@@ -112,6 +141,7 @@ def _limited(status: int, unpaid: bool, wait_s: float | None) -> UpstreamError:
         hint_s=wait_s,
         upstream_status=status,
         blames_deployment=False,
+        refuses_credential=unpaid,
     )
 
 

@@ -84,6 +84,7 @@ class SimulatedCall:
         "_script",
         "_target",
         "_transport",
+        "asked",
         "headers",
         "status",
     )
@@ -95,7 +96,7 @@ class SimulatedCall:
         self._script = script.steered(native.get("simulate"))
         self._body: dict[str, Any] = native
         self._aborted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._closed = False
+        self._closed = self.asked = False
         self._pieces: list[bytes] = []
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
@@ -105,6 +106,7 @@ class SimulatedCall:
         fail = self._script.fail
         if fail == "refuse":
             raise UpstreamError("The provider could not be reached.", sent=Sent.NEVER)
+        self.asked = True
         await self._wait(1e6 if fail == "hang" else self._script.latency_s)
         self.status = {"error_500": 500, "rate_limit": 429}.get(fail or "", 200)
         streams = self._body.get("stream") is True and self.status == 200
@@ -170,9 +172,25 @@ def _answer(path: str, body: dict[str, Any], script: Script, status: int) -> lis
 
 
 def _text(body: dict[str, Any], script: Script) -> list[str]:
+    """The words of an answer; behind a begun one (a last message of the assistant) those that are left,
+    with an empty one for the space before them."""
     cap = body.get("max_completion_tokens") or body.get("max_tokens") or script.words
     start = script.seed % len(_WORDS)
-    return [_WORDS[(start + i) % len(_WORDS)] for i in range(min(script.words, cap))]
+    words = [_WORDS[(start + i) % len(_WORDS)] for i in range(script.words)]
+    whole, begun = " ".join(words), _begun(body)
+    if begun and whole.startswith(begun):
+        words = whole[len(begun) :].split(" ")
+    return words[: cap + (words[0] == "")]
+
+
+def _begun(body: dict[str, Any]) -> str:
+    last = (body.get("messages") or [{}])[-1]
+    content = last.get("content")
+    return content if last.get("role") == "assistant" and isinstance(content, str) else ""
+
+
+def _count(words: list[str]) -> int:
+    return sum(map(bool, words))
 
 
 def _shared(body: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -198,7 +216,7 @@ def _completion(path: str, body: dict[str, Any], words: list[str]) -> dict[str, 
         said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         choices.append({"index": index, **said, "finish_reason": "stop"})
     native = _shared(body, "chat.completion" if chat else "text_completion")
-    return {**native, "choices": choices, "usage": _usage(body, len(words) * len(choices))}
+    return {**native, "choices": choices, "usage": _usage(body, _count(words) * len(choices))}
 
 
 def _chunks(path: str, body: dict[str, Any], words: list[str]) -> list[bytes]:
@@ -219,7 +237,7 @@ def _chunks(path: str, body: dict[str, Any], words: list[str]) -> list[bytes]:
         end: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
         pieces.append(event({"index": index, **end, "finish_reason": "stop"}))
     if (body.get("stream_options") or {}).get("include_usage"):
-        native = {**shared, "choices": [], "usage": _usage(body, len(words) * count)}
+        native = {**shared, "choices": [], "usage": _usage(body, _count(words) * count)}
         pieces.append(b"data: %b\n\n" % orjson.dumps(native))
     return [*pieces, b"data: [DONE]\n\n"]
 

@@ -7,7 +7,7 @@ a body where a stream was wanted is cut into chunks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from gateway.errors import UpstreamError, UpstreamInvalidResponse
 from gateway.events import (
@@ -24,12 +24,12 @@ from gateway.events import (
     UsageSeen,
 )
 from gateway.exchange import ModelRequest
-from gateway.formats import openai, openai_convert
+from gateway.formats import finish, openai, openai_convert
 from gateway.formats.sse import Splitter
 from gateway.providers import errors as provider_errors
 from gateway.routing.tally import Tally
 
-_CONTENT = frozenset({Text, ToolStart, ToolArgs, Opaque, Finish})
+_CONTENT = frozenset({Text, ToolStart, ToolArgs, Opaque})
 
 
 class Answer(Protocol):
@@ -74,6 +74,9 @@ class _Reading:
 
     __slots__ = ("committed", "complete", "finished", "request", "tally", "usage", "usage_rejected")
 
+    unfinished: ClassVar[str | None] = None
+    """What an empty finish reason says: some put it into every chunk."""
+
     def __init__(self, request: ModelRequest) -> None:
         self.request = request
         self.committed = False
@@ -91,16 +94,13 @@ class _Reading:
         events = _readable(openai.parse, frame)
         self.tally.decoded(frame, events)
         for event in events:
-            self._note(event)
+            self._note(event, frame)
 
-    def _note(self, event: Event) -> None:
-        kind = type(event)
-        if kind in _CONTENT:
-            if isinstance(event, Finish):
-                if event.reason == "abort":  # vLLM's word for an answer that it gave up
-                    raise UpstreamError("The provider gave the answer up.")
-                self.finished.add(event.choice)
+    def _note(self, event: Event, frame: Frame) -> None:
+        if type(event) in _CONTENT:
             self.committed = True
+        elif isinstance(event, Finish):
+            self._finish(event, frame)
         elif isinstance(event, UsageSeen):
             self.usage = event.usage
             self.usage_rejected = event.usage is None
@@ -108,6 +108,14 @@ class _Reading:
             self.complete = True
         elif isinstance(event, Fault):
             raise provider_errors.fault(event.error)
+
+    def _finish(self, event: Finish, frame: Frame) -> None:
+        if event.reason not in finish.KNOWN:
+            finish.mend(frame, self.unfinished)
+            if not event.reason and self.unfinished is None:
+                return
+        self.finished.add(event.choice)
+        self.committed = True
 
     def check_finished(self) -> None:
         """At ``[DONE]``, which some say behind cut answers, too."""
@@ -172,6 +180,8 @@ class BodyAnswer(_Reading):
 
     __slots__ = ("_body", "_cap")
 
+    unfinished = "stop"
+
     def __init__(self, request: ModelRequest, response_cap: int) -> None:
         super().__init__(request)
         self._cap = response_cap
@@ -186,7 +196,7 @@ class BodyAnswer(_Reading):
         frame = Frame(bytes(self._body))
         self._body.clear()
         for event in _readable(openai.parse_body, frame):
-            self._note(event)
+            self._note(event, frame)
         if self.usage is None:
             self.tally.decoded(frame, _readable(openai.parse, frame))
         if not self.committed:

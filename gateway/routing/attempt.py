@@ -33,6 +33,7 @@ class Attempt:
     of one upstream read, an empty list at a good end, and raises when the answer is cut.
 
     Times are of ``time.monotonic()``, in seconds. ``status``: the provider's.
+    ``foreseen_tokens``: counted against the deployment's quota.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Attempt:
         "ended_s",
         "error",
         "first_content_s",
+        "foreseen_tokens",
         "group",
         "request",
         "started_s",
@@ -58,6 +60,7 @@ class Attempt:
         self.deployment = deployment
         self.request = request
         self.status: int | None = None
+        self.foreseen_tokens = 0
         self.error: UpstreamError | None = None
         self.first_content_s: float | None = None
         self.ended_s: float | None = None
@@ -68,7 +71,7 @@ class Attempt:
         self._waiting = False
         self._judged = False
         self._era = deployment.health.breaker.era
-        deployment.health.in_flight += 1
+        deployment.health.began()
         self._watch = Watch(asyncio.get_running_loop(), self._expired)
 
     @property
@@ -127,12 +130,19 @@ class Attempt:
         self._watch.close()
         if self.ended_s is None:
             self.ended_s = time.monotonic()
-            self.deployment.health.in_flight -= 1
+            self.deployment.health.ended()
+            self._used()
             if not self._judged:
                 self._judge(self.ended_s)
         if self._call is not None:
             complete = self._answer is not None and self._answer.complete
             self._call.finish() if complete else self._call.close()
+
+    def _used(self) -> None:
+        """What was counted against the quota and not used is there again."""
+        if self.deployment.quota is not None:
+            usage, _ = self.billed()
+            self.deployment.quota.used(self.foreseen_tokens, usage.input + usage.output)
 
     def _judge(self, now_s: float) -> None:
         """Of a call that did not fail. A good beginning is told at the end, so that an answer that breaks
@@ -148,9 +158,14 @@ class Attempt:
         answer = self._answer
         if answer is not None and answer.usage is not None:
             return answer.usage, "provider"
-        if self._call is None or not self._worked():
+        if self._call is None or not self._call.asked or not self._worked():
             return Usage(), "estimated"
         return Usage(estimate_prompt(self.request.native), self._estimated_output()), "estimated"
+
+    @property
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of text so far."""
+        return 0 if self._answer is None else self._answer.text_bytes
 
     @property
     def usage_rejected(self) -> bool:
@@ -211,6 +226,8 @@ class Attempt:
         pause_s = _pause_s(error, others)
         if pause_s:
             health.cooldown.extend(now_s, pause_s)
+        if error.refuses_credential:  # who has nobody else asks nevertheless: the plan sees to that
+            health.account.refused.extend(now_s, UNUSABLE_S if error.hint_s is None else error.hint_s)
 
     def _expired(self) -> None:
         if not self._waiting:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gateway.accounting.pricing import Price
 from gateway.providers.provider import Provider
 from gateway.routing.health import Health
+from gateway.routing.quota import Quota
 from gateway.routing.retry import RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ DEFAULT_FIRST_EVENT_S = 30.0
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Deployment:
-    """One model at one provider. ``price`` None: unknown."""
+    """One model at one provider. ``price`` None: unknown. ``quota`` None: the provider's is not known."""
 
     id: str
     provider: Provider
@@ -38,6 +39,12 @@ class Deployment:
     price: Price | None
     health: Health
     weight: int = 1
+    quota: Quota | None = None
+
+    def free_at_s(self, now_s: float) -> float:
+        """When a call may begin: ``now_s``, or later."""
+        free_s = self.health.free_at_s(now_s)
+        return free_s if self.quota is None else max(free_s, self.quota.free_at_s(now_s))
 
 
 Random = Callable[[], float]
@@ -54,7 +61,8 @@ class Group:
     ``fallbacks`` are filled in when all groups exist, since they may name each other.
     ``context_window``: input tokens of its smallest deployment, None if that is not known.
     ``message``: what to answer when nobody does, None for an error. ``hedges``: how many requests may
-    be sent to a second deployment when the first is late, None for none.
+    be sent to a second deployment when the first is late, None for none. ``continues``: a stream that
+    was cut is gone on with by another deployment, where its provider can.
     """
 
     name: str
@@ -70,11 +78,18 @@ class Group:
     context_window: int | None = None
     message: str | None = None
     hedges: RetryBudget | None = None
+    continues: bool = False
     fallbacks: list[Group] = field(default_factory=list)
+
+    def quotas(self) -> list[Quota]:
+        """Of its own deployments, then of its fallbacks'."""
+        groups = (self, *self.fallbacks) if self.fallbacks else (self,)
+        return [one.quota for group in groups for one in group.deployments if one.quota is not None]
 
     def may_leave(self, deployment: Deployment) -> bool:
         """Whether somebody else is left when this deployment is not called for a while."""
         if self.fallbacks:
             return True
         others = (one.health for one in self.deployments if one is not deployment)
+        others = (one for one in others if one.stopped is None)
         return any(one.breaker.state() != "open" and not one.cooldown_left_s() for one in others)

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from gateway.routing.deployment import Group
 
 LONGEST_COOLDOWN_S = 300.0
+UNBOUNDED = 1 << 30
 FAILURE_COSTS_S = 30.0
 """What a failure counts for where the fastest is wanted: failing fast must not attract traffic."""
 
 
 class Cooldown:
-    """Of one credential and model: the time until which the provider asked to be left alone."""
+    """The time until which a provider is left alone: for one model, or for all that a credential opens."""
 
     __slots__ = ("until_s",)
 
@@ -35,25 +36,56 @@ class Cooldown:
         return max(self.until_s - now_s, 0.0)
 
 
+class Account:
+    """One credential at one provider. ``refused``: until when it is not worth trying; ``in_flight``: calls
+    with it that have begun and not ended, of ``most()`` that there may be."""
+
+    __slots__ = ("_most", "in_flight", "refused")
+
+    def __init__(self, most: Callable[[], int]) -> None:
+        self._most = most
+        self.refused = Cooldown()
+        self.in_flight = 0
+
+    @property
+    def full(self) -> bool:
+        return self.in_flight >= self._most()
+
+
 class Health:
-    """One deployment's. ``in_flight``: calls of this process that have begun and not ended."""
+    """One deployment's. ``in_flight``: calls of this process that have begun and not ended. ``stopped``: by
+    which kill switch it is, None if it is not."""
 
-    __slots__ = ("breaker", "cooldown", "in_flight", "latency", "policy")
+    __slots__ = ("account", "breaker", "cooldown", "in_flight", "latency", "policy", "stopped")
 
-    def __init__(self, policy: BreakerPolicy, cooldown: Cooldown, changed: Callable[[State], None]) -> None:
+    def __init__(
+        self, policy: BreakerPolicy, cooldown: Cooldown, account: Account, changed: Callable[[State], None]
+    ) -> None:
         self.policy = policy
         self.breaker = Breaker(policy, random, changed)
         self.cooldown = cooldown
+        self.account = account
         self.latency = Latency()
         self.in_flight = 0
+        self.stopped: str | None = None
 
     def cooldown_left_s(self) -> float:
         """Seconds from now, of ``time.monotonic()``."""
-        return self.cooldown.left_s(time.monotonic())
+        now_s = time.monotonic()
+        return max(self.cooldown.left_s(now_s), self.account.refused.left_s(now_s))
 
-    def free_at_s(self, now_s: float) -> float:
-        """When a call may begin: ``now_s``, or later."""
-        return max(self.breaker.free_at_s(now_s), self.cooldown.until_s, now_s)
+    def free_at_s(self, now_s: float, *, refused: bool = False) -> float:
+        """When a call may begin: ``now_s``, or later. ``refused``: although the credential was."""
+        free_s = max(self.breaker.free_at_s(now_s), self.cooldown.until_s, now_s)
+        return free_s if refused else max(free_s, self.account.refused.until_s)
+
+    def began(self) -> None:
+        self.in_flight += 1
+        self.account.in_flight += 1
+
+    def ended(self) -> None:
+        self.in_flight -= 1
+        self.account.in_flight -= 1
 
     def answered(self, now_s: float, seconds: float) -> None:
         """The first content came after ``seconds``; whether the answer is good shows at its end."""
@@ -71,25 +103,31 @@ Changed = Callable[[str, State], None]
 
 class Learned:
     """The health of all deployments and the retry budgets of all groups, by name. ``changed`` hears of
-    breakers by deployment id."""
+    breakers by deployment id; ``share`` says how many calls one account may have where there are others."""
 
-    def __init__(self, changed: Changed) -> None:
+    def __init__(self, changed: Changed, share: Callable[[], int] = lambda: UNBOUNDED) -> None:
         self._changed = changed
+        self._share = share
         self._healths: dict[tuple[str, str, str], Health] = {}
         self._cooldowns: dict[tuple[str, str], Cooldown] = {}
+        self._accounts: dict[str, Account] = {}
         self._budgets: dict[tuple[str, float], RetryBudget] = {}
         self._hedges: dict[tuple[str, float], RetryBudget] = {}
 
-    def health(self, deployment: str, provider: str, model: str, policy: BreakerPolicy) -> Health:
-        """What is known so far; a changed policy begins anew. A cooldown is for the provider's
-        credential and model, whatever deployment meets it."""
-        identity = (deployment, provider, model)
+    def health(self, deployment: str, account: str, model: str, policy: BreakerPolicy) -> Health:
+        """What is known so far; a changed policy begins anew. ``account`` names a provider and its
+        credential: a cooldown is for these and the model, whatever deployment meets it."""
+        identity = (deployment, account, model)
         known = self._healths.get(identity)
         if known is None or known.policy != policy:
-            cooldown = self._cooldowns.setdefault((provider, model), Cooldown())
-            known = Health(policy, cooldown, lambda state: self._changed(deployment, state))
+            cooldown = self._cooldowns.setdefault((account, model), Cooldown())
+            owner = self._accounts.setdefault(account, Account(self._most))
+            known = Health(policy, cooldown, owner, lambda state: self._changed(deployment, state))
             self._healths[identity] = known
         return known
+
+    def _most(self) -> int:
+        return self._share() if len(self._accounts) > 1 else UNBOUNDED
 
     def budget(self, group: str, policy: RetryPolicy) -> RetryBudget:
         return self._budgets.setdefault((group, policy.budget), RetryBudget(policy.budget))
@@ -110,5 +148,7 @@ class Learned:
         self._healths = {key: one for key, one in self._healths.items() if one in used}
         kept = {one.cooldown for one in used}
         self._cooldowns = {key: one for key, one in self._cooldowns.items() if one in kept}
+        owners = {one.account for one in used}
+        self._accounts = {key: one for key, one in self._accounts.items() if one in owners}
         self._budgets = {key: one for key, one in self._budgets.items() if key[0] in groups}
         self._hedges = {key: one for key, one in self._hedges.items() if key[0] in groups}

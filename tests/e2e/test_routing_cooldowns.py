@@ -56,13 +56,31 @@ UNPAID: dict[str, Step] = {
         message="Your credit balance is too low to access the API.",
     ),
 }
+REFUSED: dict[str, Step] = {
+    "unauthorized": limited(status="401 Unauthorized", code="invalid_api_key"),
+    "forbidden": limited(status="403 Forbidden", message="This key was revoked."),
+    "quota": limited(code="insufficient_quota", type="insufficient_quota"),
+}
+FORBIDDEN: dict[str, Step] = {
+    "not-the-model": limited(status="403 Forbidden", message="No access to model `large`.", code="x"),
+    "not-here": limited(status="403 Forbidden", code="unsupported_country_region_territory"),
+}
+MODERATED: dict[str, Step] = {
+    "flagged": limited(status="403 Forbidden", message="The model requires moderation: input was flagged."),
+    "code": limited(status="403 Forbidden", code="content_policy_violation"),
+    "guidelines": limited(status="403 Forbidden", message="Content violates usage guidelines."),
+}
 
 
 @pytest.fixture(scope="module")
 def changes(upstream: Providers) -> dict[str, Any]:
     groups = {name: pool("a", "b") for name in HINTS}
-    groups |= {f"unpaid-{name}": pool("a", "a", "b") for name in UNPAID}
-    groups |= {f"unpaid-alone-{name}": pool("a") for name in UNPAID}
+    groups |= {f"unpaid-{name}": pool(f"unpaid-{name}", f"unpaid-{name}", "b") for name in UNPAID}
+    groups |= {f"unpaid-alone-{name}": pool(f"unpaid-alone-{name}") for name in UNPAID}
+    for name in (*REFUSED, *FORBIDDEN):
+        groups |= {f"{name}-one": pool(name, "b"), f"{name}-other": pool(name, "b")}
+        groups |= {f"{name}-alone": pool(name), f"{name}-twice": pool(name, name)}
+        groups |= {f"{name}-then": pool(name, fallbacks=["spare"])}
     groups |= {
         "brief": pool("a", "b"),
         "same-model": pool("a", "b", models=["brief-1", "same-model-2"]),
@@ -72,8 +90,11 @@ def changes(upstream: Providers) -> dict[str, Any]:
         "all": pool("a", "b", fallbacks=["all-then"]),
         "all-then": pool("c"),
         "busy": pool("a", "b", retry={"attempts": 1}),
+        "spare": pool("c"),
     }
-    return routing(upstream, groups)
+    unpaid = [*(f"unpaid-{name}" for name in UNPAID), *(f"unpaid-alone-{name}" for name in UNPAID)]
+    own = dict.fromkeys((*unpaid, *REFUSED, *FORBIDDEN), f"{upstream.url}/v1")
+    return routing(upstream, groups, **own)
 
 
 @pytest.mark.parametrize("name", HINTS)
@@ -184,3 +205,56 @@ async def test_one_attempt_means_that_a_limit_is_told_and_the_next_request_goes_
     assert_refused(got, 429, "upstream_rate_limited")
     upstream.once("busy-2", *whole(False))
     assert await tried(gateway, await gateway.chat(model="busy")) == [("busy-2", "ok")]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_refused_credential_is_refused_for_all_its_models(
+    gateway: Gateway, upstream: Providers, name: str
+) -> None:
+    """Others of its provider are not called either, unless nobody else could answer."""
+    upstream.once(f"{name}-one-1", REFUSED[name])
+    for group in ("one-2", "other-2", "alone-1", "twice-1"):
+        upstream.always(f"{name}-{group}", *whole(False))
+    upstream.always("spare-1", *whole(False))
+    outcome = "upstream_rate_limited" if name == "quota" else "upstream_auth_error"
+    first = await gateway.chat(model=f"{name}-one")
+    assert await tried(gateway, first) == [(f"{name}-one-1", outcome), (f"{name}-one-2", "ok")]
+    for group, answers in (
+        ("one", f"{name}-one-2"),
+        ("other", f"{name}-other-2"),
+        ("then", "spare-1"),
+        ("alone", f"{name}-alone-1"),
+        ("twice", f"{name}-twice-1"),
+    ):
+        got = await gateway.chat(model=f"{name}-{group}")
+        assert await tried(gateway, got) == [(answers, "ok")]
+    assert UNUSABLE_S - 5 < await cooldown_s(gateway, f"{name}-other-1") <= UNUSABLE_S
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+async def test_a_model_that_is_not_allowed_says_nothing_about_others(
+    gateway: Gateway, upstream: Providers, name: str
+) -> None:
+    upstream.once(f"{name}-one-1", FORBIDDEN[name])
+    upstream.always(f"{name}-one-2", *whole(False))
+    upstream.always(f"{name}-other-1", *whole(False))
+    first = await gateway.chat(model=f"{name}-one")
+    assert await tried(gateway, first) == [
+        (f"{name}-one-1", "upstream_auth_error"),
+        (f"{name}-one-2", "ok"),
+    ]
+    assert await cooldown_s(gateway, f"{name}-one-1") > UNUSABLE_S - 5
+    assert await tried(gateway, await gateway.chat(model=f"{name}-other")) == [(f"{name}-other-1", "ok")]
+
+
+@pytest.mark.parametrize("name", MODERATED)
+async def test_a_prompt_that_is_not_allowed_is_the_requests_own_matter(
+    gateway: Gateway, upstream: Providers, name: str
+) -> None:
+    upstream.once("other-model-1", MODERATED[name])
+    got = await gateway.chat(model="other-model")
+    assert_refused(got, 400, "content_filter")
+    assert await tried(gateway, got) == [("other-model-1", "content_filter")]
+    assert await cooldown_s(gateway, "other-model-1") == 0
+    upstream.once("other-model-1", *whole(False))
+    assert said(await gateway.chat(model="other-model")) == "fine"

@@ -28,11 +28,13 @@ FAILURES: dict[str, Step] = {
 @pytest.fixture(scope="module")
 def changes(upstream: Providers) -> dict[str, Any]:
     degrade = {"mode": "message", "message": MESSAGE}
-    groups = {name: pool("a", "b", degrade=degrade) for name in (*FAILURES, "silent", "cooling", "own")}
+    groups = {name: pool("a", "b", degrade=degrade) for name in ("silent", "cooling", "own")}
+    groups |= {name: pool(f"{name}-a", f"{name}-b", degrade=degrade) for name in FAILURES}
     groups["begun"] = pool("a", "b", degrade=degrade)
     groups["with-fallback"] = pool("a", fallbacks=["then"], degrade=degrade)
     groups["then"] = pool("b")
-    return routing(upstream, groups)
+    own = {f"{name}-{which}": f"{upstream.url}/v1" for name in FAILURES for which in "ab"}
+    return routing(upstream, groups, **own)
 
 
 def failing(upstream: Providers, group: str, step: Step) -> None:

@@ -59,9 +59,10 @@ def changes(upstream: Providers) -> dict[str, Any]:
     groups = {
         "alone": pool("a", breaker=NEVER_OPEN, retry=retried),
         "spare": pool("a", "b", breaker=NEVER_OPEN, retry=retried),
-        "refused-alone": pool("a"),
-        "refused-spare": pool("a", "b"),
+        "refused-alone": pool("refusing-alone"),
+        "refused-spare": pool("refusing", "b"),
         "elsewhere": pool("b"),
+        "late-alone": pool("a", breaker=NEVER_OPEN, timeouts={"connect_s": 1, "first_event_s": 0.6}),
         "late": pool(
             "a", "b", breaker=NEVER_OPEN, timeouts={"connect_s": 1, "first_event_s": 0.6, "total_s": 5}
         ),
@@ -78,7 +79,8 @@ def changes(upstream: Providers) -> dict[str, Any]:
     groups["then"] = pool("b", "c", breaker=NEVER_OPEN, retry={"attempts": 9})
     groups["last"] = pool("c", breaker=NEVER_OPEN)
     groups["overloaded"] = pool("a")
-    return routing(upstream, groups)
+    refusing = dict.fromkeys(("refusing", "refusing-alone"), f"{upstream.url}/v1")
+    return routing(upstream, groups, **refusing)
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -232,6 +234,20 @@ async def test_no_second_attempt_that_cannot_finish_in_time(gateway: Gateway, up
     assert upstream.calls("late-2") == before
     upstream.always("late-2", *whole(True))
     got = await gateway.chat(model="late", stream=True, headers={"x-request-timeout-ms": "2000"})
+    assert said(got) == "fine"
+
+
+async def test_what_came_too_late_is_not_asked_again_in_less_time(
+    gateway: Gateway, upstream: Providers
+) -> None:
+    """It had 0.6 s, and would have 0.3 s; with time enough it is asked again."""
+    upstream.once("late-alone-1", hang())
+    got = await gateway.chat(model="late-alone", stream=True, headers={"x-request-timeout-ms": "900"})
+    assert (got.status, got.code) == (504, "upstream_timeout")
+    assert await tried(gateway, got) == [("late-alone-1", "upstream_timeout")]
+    upstream.once("late-alone-1", hang())
+    upstream.once("late-alone-1", *whole(True))
+    got = await gateway.chat(model="late-alone", stream=True, headers={"x-request-timeout-ms": "5000"})
     assert said(got) == "fine"
 
 

@@ -97,8 +97,20 @@ def _of_error(answer: Answer) -> list[str]:
     return wrong
 
 
-def violations(fault: Fault, stream: bool, helped: bool, one: Seen, calls: int, attempts: int) -> list[str]:
-    """What must not be. ``helped``: there is somebody else who answers well."""
+def violations(
+    fault: Fault,
+    stream: bool,
+    helped: bool,
+    one: Seen,
+    calls: int,
+    attempts: int,
+    *,
+    continued: bool = False,
+) -> list[str]:
+    """What must not be. ``helped``: there is somebody else who answers well; ``continued``: and who goes
+    on where an answer was cut."""
+    if continued and stream and fault.moment == "content":
+        return _of_continued(one, calls, attempts)
     wrong = list(one.wrong)
     if calls > attempts:
         wrong.append(f"{calls} calls, {attempts} attempts")
@@ -117,4 +129,15 @@ def violations(fault: Fault, stream: bool, helped: bool, one: Seen, calls: int, 
         wrong.append("somebody else should have answered" if rescued else "nobody should have answered")
     if one.code and one.status == 200:
         wrong.append("in-band before content")
+    return wrong
+
+
+def _of_continued(one: Seen, calls: int, attempts: int) -> list[str]:
+    """What came together with the fault may not have reached the client: nobody goes on from that."""
+    wrong = list(one.wrong)
+    if calls > attempts:
+        wrong.append(f"{calls} calls, {attempts} attempts")
+    begun = one.text.removesuffix(GOOD_TEXT)
+    if one.code or not one.ended or begun == one.text or not BEGUN_TEXT.startswith(begun):
+        wrong.append(f"somebody else should have gone on: {one.text[:40]!r}")
     return wrong

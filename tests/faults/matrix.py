@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,9 @@ from tests.e2e.routes import Providers, pool
 from tests.faults.catalogue import FAULTS, Fault, good
 from tests.faults.judge import Seen, seen, violations
 
-Topology = Literal["alone", "spare", "fallback"]
-TOPOLOGIES: tuple[Topology, ...] = ("alone", "spare", "fallback")
+Topology = Literal["alone", "spare", "fallback", "continue"]
+TOPOLOGIES: tuple[Topology, ...] = ("alone", "spare", "fallback", "continue")
+Transport = Literal["native", "httpx"]
 ATTEMPTS = 3
 AT_ONCE = 12
 LONGEST_S = 5.0
@@ -36,6 +37,11 @@ class Cell:
         mode = "s" if self.stream else "b"
         return f"g{FAULTS.index(self.fault)}{mode}-{self.topology}"
 
+    @property
+    def provider(self) -> str:
+        """One of its own where it can be reached: a refused credential is refused for all who use it."""
+        return self.group if self.fault.steps else self.fault.provider
+
 
 @dataclass(frozen=True)
 class Result:
@@ -53,20 +59,25 @@ CELLS = [
 ]
 
 
-async def run(folder: Path) -> list[Result]:
-    """The results, in the order of ``CELLS``."""
-    async with _serving(folder) as (gateway, upstream):
+ALONE = [cell for cell in CELLS if cell.topology == "alone"]
+
+
+async def run(folder: Path, cells: Sequence[Cell] = CELLS, transport: Transport = "native") -> list[Result]:
+    """The results, in the order of ``cells``."""
+    async with _serving(folder, cells, transport) as (gateway, upstream):
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(cell: Cell) -> Result:
             async with gate:
                 return await _result(gateway, upstream, cell)
 
-        return await asyncio.gather(*map(one, CELLS))
+        return await asyncio.gather(*map(one, cells))
 
 
 @asynccontextmanager
-async def _serving(folder: Path) -> AsyncIterator[tuple[Gateway, Providers]]:
+async def _serving(
+    folder: Path, cells: Sequence[Cell], transport: Transport
+) -> AsyncIterator[tuple[Gateway, Providers]]:
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(Providers())
         urls = {
@@ -76,9 +87,12 @@ async def _serving(folder: Path) -> AsyncIterator[tuple[Gateway, Providers]]:
             "black-hole": f"http://127.0.0.1:{stack.enter_context(_black_hole())}/v1",
             "good": f"{upstream.url}/v1",
         }
-        providers = {name: {"kind": "openai", "base_url": url} for name, url in urls.items()}
+        urls |= {cell.provider: urls["good"] for cell in cells if cell.fault.steps}
+        shared = {"kind": "openai", "transport": transport}
+        providers = {name: {**shared, "base_url": url} for name, url in urls.items()}
+        providers["good"]["prefill"] = "message"
         models: dict[str, Any] = {}
-        for cell in CELLS:
+        for cell in cells:
             models |= _groups(cell, upstream)
         gateway = Gateway(folder, upstream, {"providers": providers, "models": models})
         await gateway.start()
@@ -99,14 +113,16 @@ def _groups(cell: Cell, upstream: Providers) -> dict[str, Any]:
     }
     upstream.always(name, *cell.fault.steps)
     upstream.always(helper, *good(cell.stream))
-    if cell.topology == "spare":
-        return {name: pool(cell.fault.provider, "good", models=[name, helper], **settings)}
+    if cell.topology == "continue":
+        settings["on_cut"] = "continue"
+    if cell.topology in ("spare", "continue"):
+        return {name: pool(cell.provider, "good", models=[name, helper], **settings)}
     if cell.topology == "fallback":
         settings["fallbacks"] = [helper]
         second = {helper: pool("good", models=[helper])}
     else:
         second = {}
-    return {name: pool(cell.fault.provider, models=[name], **settings)} | second
+    return {name: pool(cell.provider, models=[name], **settings)} | second
 
 
 async def _result(gateway: Gateway, upstream: Providers, cell: Cell) -> Result:
@@ -117,7 +133,8 @@ async def _result(gateway: Gateway, upstream: Providers, cell: Cell) -> Result:
     row = await gateway.row(answer.header("x-request-id") or "", within_s=5.0)
     calls = max(len(row["attempts"]), upstream.calls(cell.group, f"{cell.group}-good"))
     helped = cell.topology != "alone"
-    wrong = violations(cell.fault, cell.stream, helped, one, calls, ATTEMPTS)
+    continued = cell.topology == "continue"
+    wrong = violations(cell.fault, cell.stream, helped, one, calls, ATTEMPTS, continued=continued)
     if elapsed_s > LONGEST_S:
         wrong.append(f"took {elapsed_s:.1f} s")
     return Result(cell, one, elapsed_s, calls, wrong)

@@ -15,35 +15,44 @@ from tests.fakes.answers import error_answer
 from tests.fakes.client import RawClient, request
 from tests.fakes.upstream import send
 
-MODEL = "storm-1"
+MODEL, HEALTHY = "storm-1", "storm-2"
 MOST_CALLS = 1.2
 """Calls for each request while all of them fail."""
+MOST_HELPED = 0.05
+"""Calls of the failing one for each request, where a healthy one answers."""
 SETTLED_S = 0.5
 """Requests that begin later than this after healing must all be answered."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """``rate``: requests per second, begun whether or not earlier ones have ended."""
+    """``rate``: requests per second, begun whether or not earlier ones have ended. ``helped``: there is a
+    second deployment, which is healthy throughout."""
 
     rate: int
     failing_s: float
     healed_s: float
+    helped: bool = False
 
 
 SHORT = Course(rate=60, failing_s=4.0, healed_s=2.0)
+SHORT_HELPED = Course(rate=60, failing_s=4.0, healed_s=2.0, helped=True)
 LONG = Course(rate=100, failing_s=45.0, healed_s=15.0)
+LONG_HELPED = Course(rate=100, failing_s=45.0, healed_s=15.0, helped=True)
 
 
 @dataclass
 class Report:
-    """``calls``: at the provider while it failed. ``statuses``: of requests begun in each second.
+    """``calls``: at the failing deployment while it failed; ``all_calls``: those at the other one, too.
+    ``failed``: requests without an answer in all the time. ``statuses``: of requests begun in each second.
     ``recovered_s``: from healing to the first good answer. ``late``: requests begun when it must have
     recovered, and failed. ``longest_s``: of any request."""
 
     course: Course
     requests: int = 0
     calls: int = 0
+    all_calls: int = 0
+    failed: int = 0
     statuses: list[Counter[int]] = field(default_factory=list)
     recovered_s: float = float("inf")
     late: int = 0
@@ -56,7 +65,8 @@ class Report:
 
 async def run(folder: Path, course: Course) -> Report:
     async with Providers() as upstream:
-        group = pool("a", retry={"attempts": 3, "backoff_s": 0.1, "backoff_max_s": 0.4})
+        retry = {"attempts": 3, "backoff_s": 0.1, "backoff_max_s": 0.4}
+        group = pool("a", "b", retry=retry) if course.helped else pool("a", retry=retry)
         gateway = Gateway(folder, upstream, routing(upstream, {"storm": group}))
         await gateway.start()
         try:
@@ -77,13 +87,15 @@ class _Storm:
     async def run(self) -> Report:
         course, report = self._course, self._report
         self._upstream.always(MODEL, send(error_answer("500 Internal Server Error")))
+        self._upstream.always(HEALTHY, *whole(False))
         began_s = time.monotonic()
         failing = round(course.rate * course.failing_s)
         async with asyncio.TaskGroup() as tasks:
             for number in range(failing + round(course.rate * course.healed_s)):
                 await asyncio.sleep(began_s + number / course.rate - time.monotonic())
                 if number == failing:
-                    report.requests, report.calls = failing, len(self._upstream.seen)
+                    report.requests, report.all_calls = failing, len(self._upstream.seen)
+                    report.calls = self._upstream.calls(MODEL)
                     self._upstream.always(MODEL, *whole(False))
                     self._healed_s = time.monotonic()
                 tasks.create_task(self._one(number // course.rate))
@@ -105,7 +117,8 @@ class _Storm:
             report.statuses.append(Counter())
         report.statuses[second][status] += 1
         report.longest_s = max(report.longest_s, ended_s - began_s)
-        if status == 200:
+        report.failed += status != 200
+        if status == 200 and ended_s > self._healed_s:
             report.recovered_s = min(report.recovered_s, ended_s - self._healed_s)
         elif began_s > self._healed_s + SETTLED_S:
             report.late += 1
@@ -113,8 +126,13 @@ class _Storm:
 
 def wrong(report: Report) -> list[str]:
     found = []
-    if report.calls_each > MOST_CALLS:
-        found.append(f"{report.calls_each:.2f} calls for each request while failing")
+    most = MOST_HELPED if report.course.helped else MOST_CALLS
+    if report.calls_each > most or report.all_calls > report.requests * MOST_CALLS:
+        found.append(
+            f"{report.calls_each:.2f} calls for each request while failing, {report.all_calls} in all"
+        )
+    if report.course.helped and report.failed:
+        found.append(f"{report.failed} requests failed although somebody could have answered")
     if report.late or report.recovered_s > SETTLED_S:
         found.append(f"recovered after {report.recovered_s:.2f} s, {report.late} failed later than that")
     return found
@@ -125,9 +143,11 @@ def text(report: Report) -> str:
     for second, statuses in enumerate(report.statuses):
         shown = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
         lines.append(f"{second:>3}  {shown}")
+    course = "failing, a healthy one beside it" if report.course.helped else "failing"
     lines.append(
-        f"failing: {report.requests} requests, {report.calls} calls upstream = {report.calls_each:.3f} for"
-        f" each; healed: first answer after {report.recovered_s * 1e3:.0f} ms, {report.late} failures later"
-        f" than {SETTLED_S} s; slowest request {report.longest_s:.2f} s"
+        f"{course}: {report.requests} requests, {report.calls} calls upstream = {report.calls_each:.3f} for"
+        f" each ({report.all_calls} with the other's); {report.failed} in all without an answer; healed:"
+        f" first answer after {report.recovered_s * 1e3:.0f} ms, {report.late} failures later than"
+        f" {SETTLED_S} s; slowest request {report.longest_s:.2f} s"
     )
     return "\n".join([*lines, *(f"! {one}" for one in wrong(report))])

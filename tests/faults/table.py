@@ -12,9 +12,10 @@ _NAME, _CELL = 36, 43
 def text(results: Sequence[Result]) -> str:
     """A row for each fault and mode, a column for each topology: what the client saw, after how many
     seconds and calls; ``!`` where it must not be."""
-    heads = ["fault", *(f"{name} (saw, s, calls)" for name in TOPOLOGIES)]
+    shown = [name for name in TOPOLOGIES if any(one.cell.topology == name for one in results)]
+    heads = ["fault", *(f"{name} (saw, s, calls)" for name in shown)]
     lines = [heads[0].ljust(_NAME + 9) + "".join(one.ljust(_CELL) for one in heads[1:])]
-    width = len(TOPOLOGIES)
+    width = len(shown)
     for start in range(0, len(results), width):
         row = results[start : start + width]
         cell = row[0].cell

@@ -13,7 +13,6 @@ from typing import Any
 import orjson
 
 from gateway.app import App
-from gateway.calls.inline import dispatch
 from gateway.exchange import ClientRequest, Exchange, Operation, Outcome, Reply
 from gateway.formats import openai
 from gateway.interrupt import Reason
@@ -119,16 +118,20 @@ class Rig:
 
         def noted(row: Mapping[str, Any]) -> None:
             append(row)
-            self.rows.append(dict(row))
+            if row["kind"] == "exchange":
+                self.rows.append(dict(row))
 
         app.journal.append = noted  # type: ignore[method-assign]
         self.tasks = Tasks(lambda event, error, request_id: self._failed(event, error))
+        self.tasks.spawn(app.admission.controller.run(), "settlements")
         self.task: asyncio.Task[None]
         self.opened: list[str] = []
         self.closed: list[str] = []
         self.entered: list[str] = []
         recorded = tuple(Recorder(middleware, self) for middleware in app.chain())
-        self.pipeline = Pipeline(recorded, dispatch, lambda event, error, _: self._failed(event, error))
+        self.pipeline = Pipeline(
+            recorded, self.app.dispatch, lambda event, error, _: self._failed(event, error)
+        )
 
     def forget(self) -> None:
         for noted in (self.opened, self.entered, self.closed, self.rows):
@@ -142,6 +145,7 @@ class Rig:
         assert self.app.uploads.held == 0
         assert self.app.concurrency.running == 0
         assert self.app.metrics.in_flight.value == 0
+        assert self.app.admission.controller.open == 0
         assert self.faults == []
 
     def _failed(self, event: str, error: BaseException, **fields: Any) -> None:
@@ -172,12 +176,12 @@ class Rig:
 
         self.task = self.tasks.spawn(drive(), "exchange")
         await asyncio.wait([self.task])
-        for _ in range(3):
+        for _ in range(6):
             await asyncio.sleep(0)  # for what was handed over at the end
 
     async def close(self) -> None:
-        await self.tasks.close()
         await self.app.stop()
+        await self.tasks.close()
         self.log.close()
         os.close(self._null)
 
@@ -216,7 +220,14 @@ def _settings(folder: Path, provider: Mapping[str, Any], model: Mapping[str, Any
             "storage": {"data_dir": str(folder)},
             "providers": {"fake": provider},
             "models": {"m": {"deployments": [one] * 2 if model else [one], **model}},
-            "tenants": {"acme": {"models": ["*"], "keys": [{"id": "k", "hash": f"sha256:{digest}"}]}},
+            "tenants": {
+                "acme": {
+                    "models": ["*"],
+                    "keys": [{"id": "k", "hash": f"sha256:{digest}"}],
+                    "limits": {"rpm": 10**9, "tpm": 10**12, "concurrency": 1},
+                    "budget": {"usd": 10**6},
+                }
+            },
         }
     )
 

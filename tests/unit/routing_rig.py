@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.accounting.pricing import Price
 from gateway.exchange import ModelRequest, Operation
+from gateway.providers.prefill import Prefill
 from gateway.routing.breaker import BreakerPolicy
 from gateway.routing.deployment import Deployment, Group, Timeouts
 from gateway.routing.health import Learned
@@ -21,8 +22,9 @@ class Named:
     kind = "openai"
     transport: Any = None
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, prefill: Prefill) -> None:
+        self.name = self.account = name
+        self.prefill = prefill
 
     def target(self, operation: Operation) -> Any:
         raise AssertionError("nothing is called here")
@@ -36,11 +38,19 @@ class Site:
         self.states: list[tuple[str, str]] = []
         self.learned = Learned(lambda name, state: self.states.append((name, state)))
 
-    def deployment(self, id: str, provider: str = "", price: int | None = 1, **more: Any) -> Deployment:
+    def deployment(
+        self,
+        id: str,
+        provider: str = "",
+        price: int | None = 1,
+        *,
+        prefill: Prefill = "none",
+        **more: Any,
+    ) -> Deployment:
         rates = None if price is None else Price.per_mtok(input=price, output=price)
         provider = provider or f"provider-of-{id}"
         health = self.learned.health(id, provider, "model", BreakerPolicy())
-        return Deployment(id, Named(provider), "model", rates, health, **more)
+        return Deployment(id, Named(provider, prefill), "model", rates, health, **more)
 
     def group(
         self, *deployments: Deployment, name: str = "m", strategy: str = "ordered", **more: Any

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.calls.call import Call
+from gateway.calls.continuing import Join
 from gateway.errors import UpstreamError
 from gateway.events import Usage
 from tests.unit.routing_rig import REQUEST, Site
@@ -58,3 +59,19 @@ def test_one_attempt_is_charged_and_all_are_cost() -> None:
     answered.answering = hedge
     assert (answered.bill().cost_nanousd, answered.bill().charged_nanousd) == (3 * 10**9, 10**9)
     assert call(failed).bill().charged_nanousd == 0
+
+
+def test_all_that_gave_content_are_charged_and_counted() -> None:
+    first, failed, second = attempt(1, 2, error=FAILED), attempt(2, 3, error=FAILED), attempt(3, 4)
+    first.first_content_s, second.billed = 1.5, lambda: (Usage(500_000, 10), "provider")
+    joined = call(first, failed, second)
+    joined.answering = first
+    joined.joined(Join(first, second, 7))
+    bill = joined.bill()
+    assert (bill.usage, bill.source) == (Usage(1_500_000, 10), "estimated")
+    assert (bill.cost_nanousd, bill.charged_nanousd) == (25 * 10**8 + 10**4, 15 * 10**8 + 10**4)
+    assert (joined.answering, joined.first_content_s) == (second, 1.5)
+
+
+def test_waiting_for_who_goes_on_is_after_the_head() -> None:
+    assert call(attempt(1, 4, content_s=2), attempt(5, 9, content_s=7)).waited_s(3.0) == 1.0

@@ -17,14 +17,21 @@ from gateway.errors import (
 )
 from gateway.routing.deployment import Group
 from gateway.routing.plan import Plan, Step
-from gateway.routing.retry import RetryPolicy
+from gateway.routing.retry import RetryBudget, RetryPolicy
 from tests.unit.routing_rig import REQUEST, Site
 
 NEVER = UpstreamError("x", sent=Sent.NEVER)
 BROKEN = UpstreamError("x", upstream_status=500)
 LATE = UpstreamTimeout("x")
 LIMITED = UpstreamRefused("x", status=429, code="upstream_rate_limited", blames_deployment=False)
-QUOTA = UpstreamRefused("x", status=429, code="upstream_rate_limited", sent=Sent.HARD, retryable=False)
+QUOTA = UpstreamRefused(
+    "x",
+    status=429,
+    code="upstream_rate_limited",
+    sent=Sent.HARD,
+    retryable=False,
+    refuses_credential=True,
+)
 AUTH = UpstreamAuthError("x")
 INVALID = UpstreamRejected("x")
 CONTEXT = UpstreamRejected("x", code="context_length_exceeded")
@@ -175,6 +182,51 @@ def test_no_attempt_that_cannot_finish() -> None:
     assert ids(walk(site.group(first, second), NEVER, deadline_s=3.0)) == ["a", "b"]
 
 
+@pytest.mark.parametrize("error", [LATE, BROKEN])
+def test_what_took_long_is_not_repeated_in_less_time(error: UpstreamError) -> None:
+    site = Site()
+    for deadline_s, repeated in ((5.0, False), (8.9, False), (12.0, True)):
+        plan = Plan(site.group(site.deployment("a")), REQUEST, deadline_s, random=lambda: 0.5)
+        plan.first(0.0)
+        assert (plan.after(error, 4.5) is not None) is repeated, deadline_s
+
+
+@pytest.mark.parametrize("error", [NEVER, LIMITED])
+def test_what_was_never_worked_on_may_be_repeated_in_less_time(error: UpstreamError) -> None:
+    site = Site()
+    policy = RetryPolicy(backoff_s=0.01, backoff_max_s=0.02)
+    plan = Plan(site.group(site.deployment("a"), retry=policy), REQUEST, 5.0)
+    plan.first(0.0)
+    assert plan.after(error, 4.5) is not None
+
+
+def test_the_time_of_a_repetition_counts_from_its_own_start() -> None:
+    site = Site()
+    plan = Plan(site.group(site.deployment("a"), retry=RetryPolicy(backoff_s=0.01)), REQUEST, 8.0)
+    plan.first(0.0)
+    again = plan.after(LATE, 3.0)
+    assert again is not None
+    assert plan.after(LATE, 3.5) is not None
+    plan = Plan(site.group(site.deployment("a"), site.deployment("b")), REQUEST, 5.0)
+    plan.first(0.0)
+    assert ids([plan.after(LATE, 4.5)]) == ["b"]  # another one may be faster
+
+
+def test_a_probe_that_the_hedges_do_not_get_can_be_made_by_others() -> None:
+    site = Site()
+    late, spare = site.deployment("a"), site.deployment("b")
+    hedges = RetryBudget(0.01, floor=1)
+    for _ in range(5):
+        spare.health.breaker.failed(0.0, may_open=True)
+    group = site.group(late, spare, hedges=hedges)
+    now_s = spare.health.free_at_s(0.0) + 1.0
+    assert hedges.take(now_s)  # the only one
+    plan = Plan(group, REQUEST, 600.0)
+    plan.first(now_s)
+    assert plan.hedge(now_s) is None
+    assert spare.health.breaker.admit(now_s)
+
+
 def test_unknown_prices_are_left_out_unless_wanted() -> None:
     site = Site()
     group = site.group(site.deployment("a", price=None), site.deployment("b"))
@@ -226,3 +278,63 @@ def test_whatever_fails_calls_are_bounded_and_untried_come_first(
     for position, one in enumerate(taken):
         again = any(before.deployment is one.deployment for before in taken[:position])
         assert again or one.wait_s == 0
+
+
+def cut(group: Group, *errors: UpstreamError, at_s: float = 0.0) -> list[Step | None]:
+    """The steps after the first one's answer was cut, and those after it that fail."""
+    plan = Plan(group, REQUEST, 600.0, random=lambda: 0.5)
+    plan.first(0.0)
+    return [plan.after_cut(BROKEN, at_s), *(plan.after(error, at_s) for error in errors)]
+
+
+def test_only_who_can_goes_on_others_first_and_then_the_same() -> None:
+    site = Site()
+    spare = site.group(site.deployment("s"), site.deployment("t", prefill="vllm"), name="spare")
+    group = site.group(
+        site.deployment("a", prefill="message"),
+        site.deployment("b"),
+        site.deployment("c", prefill="prefix"),
+        retry=RetryPolicy(attempts=5),
+        fallbacks=[spare],
+    )
+    steps = cut(group, BROKEN, BROKEN)
+    assert ids(steps) == ["c", "t", "t"]
+    assert steps[2] is not None and steps[2].wait_s > 0
+    assert ids(cut(site.group(site.deployment("d"), site.deployment("e")))) == [None]
+
+
+def test_who_was_cut_goes_on_after_a_wait_where_nobody_else_can() -> None:
+    site = Site()
+    group = site.group(site.deployment("a", prefill="message"), site.deployment("b"))
+    (step,) = cut(group)
+    assert step is not None and (step.deployment.id, step.wait_s > 0) == ("a", True)
+
+
+def test_an_error_of_who_cannot_go_on_is_no_reason_to_stop() -> None:
+    site = Site()
+    group = site.group(
+        *[site.deployment(name, prefill="message") for name in "abcd"], retry=RetryPolicy(attempts=4)
+    )
+    assert ids(cut(group, INVALID, CONTEXT, BROKEN)) == ["b", "c", "d", None]
+
+
+def test_going_on_keeps_to_the_rules_of_every_step() -> None:
+    site = Site()
+    unpriced = site.deployment("p", price=None, prefill="message")
+    cooling = site.deployment("c", prefill="message")
+    cooling.health.cooldown.extend(0, 30)
+    assert ids(cut(site.group(site.deployment("a"), unpriced, cooling))) == [None]
+    able = site.group(site.deployment("b", prefill="message"), name="able")
+    assert ids(cut(site.group(site.deployment("d"), fallbacks=[able], fallback_on=["timeout"]))) == [None]
+    group = site.group(site.deployment("e"), fallbacks=[able])
+    assert ids(cut(group)) == ["b"]
+    assert ids(cut(group, at_s=600.0)) == [None]
+    plan = Plan(group, REQUEST, 600.0)
+    plan.first(0.0)
+    assert plan.after_cut(INVALID, 0.0) is None
+
+
+def test_going_on_at_the_same_provider_is_within_the_budget() -> None:
+    site = Site()
+    group = site.group(site.deployment("a", "one"), site.deployment("b", "one", prefill="message"))
+    assert 0 < sum(ids(cut(group)) == ["b"] for _ in range(1000)) <= 100

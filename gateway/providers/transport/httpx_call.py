@@ -40,6 +40,10 @@ class HttpxCall(BufferedCall):
         self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def asked(self) -> bool:
+        return self._progress.sent or self._retried
+
     async def open(self, connect_s: float, pool_s: float = 1.0) -> None:
         try:
             if self.error is None:

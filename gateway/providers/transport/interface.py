@@ -117,6 +117,11 @@ class Call(Protocol):
 
     status: int
     """Of the answer; 0 until its head has come."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether any of the request has been handed to a connection: it may have been worked on."""
+
     headers: list[tuple[bytes, bytes]]
     """Lower-case names; without content-encoding and content-length when the body is inflated."""
 

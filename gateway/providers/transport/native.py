@@ -81,7 +81,7 @@ class NativeTransport:
 class NativeCall(BufferedCall):
     """A Call on a pooled connection."""
 
-    __slots__ = ("_body", "_connection", "_head", "_opener", "_pool", "_retried")
+    __slots__ = ("_body", "_connection", "_head", "_opener", "_pool", "_retried", "asked")
 
     def __init__(self, pool: Pool, head: bytes, body: bytes) -> None:
         super().__init__(pool.loop)
@@ -91,6 +91,7 @@ class NativeCall(BufferedCall):
         self._connection: Connection | None = None
         self._opener: asyncio.Task[object] | None = None
         self._retried = False
+        self.asked = False
 
     async def open(self, connect_s: float, pool_s: float = 1.0) -> None:
         if self.error is not None:
@@ -135,6 +136,7 @@ class NativeCall(BufferedCall):
     async def _ask(self, connection: Connection) -> bool:
         """Sends the request and waits for the head. False: the connection was stale."""
         self._connection = connection
+        self.asked = True
         connection.send(self, self._head, self._body)
         while self.status == 0:
             if self.error is not None:
