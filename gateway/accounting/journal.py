@@ -121,7 +121,8 @@ class Journal:
 
         Values are strings, integers, booleans, None, ``Decimal`` (written as text), and lists and
         objects of these. Raises ``Unavailable`` (``storage_unavailable``) when the queue is full or
-        closed, ``TypeError`` for a float or another type, ``ValueError`` for a ``seq`` or ``prev``.
+        closed, ``TypeError`` for a float among the row's own values or another type, ``ValueError``
+        for a ``seq`` or ``prev``.
         """
         body = encode_row(row)
         size = len(body) + _ROW_OVERHEAD_BYTES

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
-_ARRAYS = frozenset({list, tuple})
-_NESTED = frozenset({dict, list, tuple})
-
 
 def encode_row(row: Mapping[str, Any]) -> bytes:
-    """A row as JSON, with the errors of ``Journal.append``. Text that is no valid Unicode and
+    """A row as JSON, with the errors of ``Journal.append``; floats are looked for among its own values
+    alone, where the money stands. Text that is no valid Unicode and
     integers past 64 bits do not lose a row: the former is mended, the latter are written as
     text."""
     if "seq" in row or "prev" in row:
         raise ValueError("seq and prev are the journal's own")
-    if _has_float(row.values()):
+    if float in map(type, row.values()):
         raise TypeError("a ledger row holds no floats")
     try:
         return orjson.dumps(row, default=_plain)
     except orjson.JSONEncodeError:
         return orjson.dumps(_mended(row), default=_plain)
-
-
-def _has_float(values: Collection[Any]) -> bool:
-    kinds = set(map(type, values))
-    if float in kinds:
-        return True
-    if kinds.isdisjoint(_NESTED):
-        return False
-    for value in values:
-        kind = type(value)
-        if (kind is dict and _has_float(value.values())) or (kind in _ARRAYS and _has_float(value)):
-            return True
-    return False
 
 
 def _plain(value: Any) -> str:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import typer
 
-from gateway.cli import check, demo, keys, schema, serve
+from gateway.cli import check, demo, keys, kill, ledger, project, schema, serve, spend, worker
 
 app = typer.Typer(
     name="llm-gateway",
@@ -22,9 +22,14 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(serve.serve)
+app.command(hidden=True)(worker.worker)
 app.command()(check.check)
 app.command()(schema.schema)
+app.command()(spend.spend)
+app.command()(project.project)
 app.add_typer(keys.keys, name="keys")
+app.add_typer(kill.kill, name="kill")
+app.add_typer(ledger.ledger, name="ledger")
 
 
 def _version(wanted: bool) -> None:

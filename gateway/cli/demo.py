@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.serve import start
+from gateway.cli.serve import refusals, start
 from gateway.settings import Settings
 
 MODEL = "demo"
@@ -28,7 +28,8 @@ def demo(
     key = f"gw-demo-{secrets.token_urlsafe(24)}"
     with tempfile.TemporaryDirectory(prefix="llm-gateway-demo-") as folder:
         settings = demo_settings(host, port, key, folder)
-        start(lambda: settings, None, lambda url: typer.echo(greeting(url, key)), "warning")
+        with refusals():
+            start(settings, lambda: settings, None, lambda url: typer.echo(greeting(url, key)), "warning")
 
 
 def demo_settings(host: str, port: int, key: str, data_dir: str) -> Settings:

@@ -1,0 +1,84 @@
+"""Spend and ledger for operators: ``/admin/v1/spend`` and ``/admin/v1/ledger``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+
+from gateway.accounting.sources import Source
+from gateway.accounting.spend import ask
+from gateway.errors import InvalidRequest
+
+
+class Spent(BaseModel):
+    """One group's part. Money: US dollars as text with nine decimals."""
+
+    group: dict[str, str | None]
+    cost_usd: str = Field(description="What providers bill, for all attempts.")
+    charged_usd: str = Field(description="What counts against budgets.")
+    requests: int
+    input_tokens: int
+    output_tokens: int
+
+
+class Spend(BaseModel):
+    total_usd: str = Field(description="Sum of all cost_usd.")
+    data: list[Spent]
+
+
+class LedgerRows(BaseModel):
+    data: list[dict[str, Any]]
+
+
+_From = Annotated[
+    str | None,
+    Query(alias="from", description="A date or RFC 3339 time; rounded down to its hour, UTC."),
+]
+_To = Annotated[
+    str | None,
+    Query(description="A date (that day included) or RFC 3339 time; rounded up to the hour, UTC."),
+]
+_GroupBy = Annotated[
+    str | None,
+    Query(
+        description="Comma-separated: tenant, key, feature, user, model, provider, deployment, day, hour,"
+        " or the name of a tag (tag:NAME where it is one of these)."
+    ),
+]
+
+
+def spend_router(source: Source, catch_up: Callable[[], Awaitable[None]]) -> APIRouter:
+    """To be included behind the admin token. ``catch_up``: returns when what has ended up to now can be
+    found."""
+    router = APIRouter()
+
+    @router.get("/spend", summary="What was spent, by tenant, feature, user, model, tag and time")
+    async def spend(
+        request: Request,
+        tenant: str | None = None,
+        key: str | None = None,
+        feature: str | None = None,
+        user: str | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+        deployment: str | None = None,
+        from_: _From = None,
+        to: _To = None,
+        group_by: _GroupBy = None,
+    ) -> Spend:
+        question = ask(request.query_params.multi_items())
+        await catch_up()
+        return Spend.model_validate(await source.spend(question))
+
+    @router.get("/ledger", summary="The ledger's rows of a request")
+    async def ledger(request: Request, request_id: str = "") -> LedgerRows:
+        unknown = [name for name in request.query_params if name != "request_id"]
+        if unknown or not request_id:
+            raise InvalidRequest("Name one request: ledger?request_id=…", param="request_id")
+        await catch_up()
+        return LedgerRows(data=await source.rows(request_id))
+
+    return router
