@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gateway.exchange import Exchange
 from gateway.interrupt import Reason
 
@@ -15,6 +17,9 @@ class LiveExchanges:
     def __len__(self) -> int:
         return len(self._running)
 
+    def __iter__(self) -> Iterator[Exchange]:
+        return iter(list(self._running))
+
     def add(self, exchange: Exchange) -> None:
         self._running.add(exchange)
 
@@ -23,5 +28,5 @@ class LiveExchanges:
 
     def fire(self, reason: Reason) -> None:
         """Ends all of them: streams with an in-band error, the others with a status."""
-        for exchange in list(self._running):
+        for exchange in self:
             exchange.interrupt.fire(reason)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from gateway.edge.request_id import accept_request_id, new_request_id
 from gateway.errors import GatewayError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
 from gateway.heads import retry_headers
 
-Readiness = Callable[[], dict[str, Any]]
-Render = Callable[[], bytes]
+Readiness = Callable[[], Awaitable[dict[str, Any]]]
+Render = Callable[[], Awaitable[bytes]]
 
 _READ = ["GET", "HEAD"]
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -26,7 +27,7 @@ def ops_app(
     failed: Callable[[str, BaseException, str], None],
     admin: APIRouter,
 ) -> FastAPI:
-    """``readiness``: ``{"ready": bool, "reasons": […], …}``. ``render_metrics`` runs in a thread."""
+    """``readiness``: ``{"ready": bool, "reasons": […], …}``."""
     app = FastAPI(
         title="llm-gateway", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
@@ -39,18 +40,23 @@ def ops_app(
 
     @app.api_route("/readyz", methods=_READ, include_in_schema=False)
     async def readyz(request: Request) -> Response:
-        state = readiness()
+        state = await readiness()
         return _json(request, state, 200 if state["ready"] else 503)
 
     @app.api_route("/metrics", methods=_READ, include_in_schema=False)
-    def metrics(request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
         headers = {"x-request-id": _request_id(request)}
-        return Response(render_metrics(), media_type=METRICS_TYPE, headers=headers)
+        return Response(await render_metrics(), media_type=METRICS_TYPE, headers=headers)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return _refusal(_mapped(request, error), _request_id(request))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return _refusal(_invalid(error), _request_id(request))
 
     @app.exception_handler(GatewayError)
     async def denied(request: Request, error: Exception) -> Response:
@@ -76,6 +82,16 @@ def _mapped(request: Request, error: HTTPException) -> GatewayError:
             allow=(error.headers or {}).get("allow", "GET"),
         )
     return InvalidRequest("The request cannot be answered.")
+
+
+def _invalid(error: RequestValidationError) -> InvalidRequest:
+    """Of several faults the first; nothing of what was sent but the names of its fields."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return InvalidRequest("The body is not valid JSON.")
+    field = ".".join(str(part) for part in first["loc"][1:])[:200] or None
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return InvalidRequest(f"{field or 'The body'}: {message}", param=field)
 
 
 def _request_id(request: Request) -> str:

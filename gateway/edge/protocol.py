@@ -81,6 +81,8 @@ class RimProtocol(HttpToolsProtocol):
         self._until_s = self._moved_s + self._rim.head_s
         if len(self.connections) > self._rim.max_connections and not self._make_room():
             self._answer_here(Unavailable("There are too many connections.", retry_after_s=1))
+        elif not self._rim.accepts():
+            self._answer_here(Unavailable("The gateway is short of memory.", retry_after_s=5))
 
     def data_received(self, data: bytes) -> None:
         if self._last or self.parser is None:
@@ -153,7 +155,7 @@ class RimProtocol(HttpToolsProtocol):
             self._scope(method.decode("ascii"), version),
             headers,
             http10=version == "1.0",
-            keep_alive=self.parser.should_keep_alive(),
+            keep_alive=self.parser.should_keep_alive() and self._rim.keeps(),
         )
         if len(self._cycles) >= self._rim.pipelined:
             self._reading = None

@@ -17,7 +17,8 @@ MAX_CONNECTIONS = 10_000
 class Rim:
     """Limits of client connections, and who hears what happens before the pipeline.
 
-    Seconds and bytes. ``refused``: a request answered here, with its id. ``failed``: a fault of ours.
+    Seconds and bytes. ``keeps``: whether connections stay open after an answer; ``accepts``: whether new
+    ones are served at all. ``refused``: a request answered here, with its id. ``failed``: a fault of ours.
     """
 
     head: HeadLimits = field(default_factory=HeadLimits)
@@ -30,6 +31,8 @@ class Rim:
     framing_bytes: int = 16 * 1024
     pipelined: int = 16
     max_connections: int = MAX_CONNECTIONS
+    keeps: Callable[[], bool] = lambda: True
+    accepts: Callable[[], bool] = lambda: True
     refused: Callable[[GatewayError, str], None] = lambda error, request_id: None
     failed: Callable[[str, BaseException, str], None] = lambda event, error, request_id: None
     date_line: bytes = b""

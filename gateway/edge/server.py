@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 import time
@@ -57,6 +58,20 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+class CannotServe(Exception):
+    """Why the process cannot start, in one sentence."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """As ``bind``; raises ``CannotServe``."""
+    try:
+        return bind(host, port)
+    except OSError as error:
+        remedy = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
+        reason = f"cannot listen on {host}:{port}: {error.strerror or error}{remedy}"
+        raise CannotServe(reason) from None
+
+
 def url_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -85,6 +100,7 @@ class GatewayServer(uvicorn.Server):
         self._rim = rim
         self._lifecycle = lifecycle
         self._signals = 0
+        self._hurry = False
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._rim.tick()
@@ -127,7 +143,7 @@ class GatewayServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._asked_to_stop)
+            loop.add_signal_handler(number, self._signalled)
         loop.add_signal_handler(signal.SIGHUP, self._lifecycle.reload)
         try:
             yield
@@ -135,9 +151,14 @@ class GatewayServer(uvicorn.Server):
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
-    def _asked_to_stop(self) -> None:
-        self._signals += 1
+    def stop(self, *, hurry: bool = False) -> None:
+        """Begins the drain, as a signal does; with ``hurry``, ends it at once, as a second one."""
         self.should_exit = True
+        self._hurry = self._hurry or hurry
+
+    def _signalled(self) -> None:
+        self._signals += 1
+        self.stop(hurry=self._signals > 1)
 
     def _quiet(self) -> bool:
         return not self.server_state.connections and not self.server_state.tasks
@@ -148,7 +169,7 @@ class GatewayServer(uvicorn.Server):
         counter = 0
         while not done():
             left_s = until_s - time.monotonic()
-            if left_s <= 0 or (hurry and self._signals > 1):
+            if left_s <= 0 or (hurry and self._hurry):
                 return False
             await asyncio.sleep(min(0.05, left_s))
             counter += 1
