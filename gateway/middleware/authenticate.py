@@ -6,6 +6,7 @@ import re
 import time
 
 from gateway.control.keys import presented
+from gateway.control.registry import Registry
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.exchange import Exchange
 from gateway.stage import Stage
@@ -17,20 +18,24 @@ _TAG = re.compile(rb"[A-Za-z0-9 ._:/@+-]{1,128}")
 class Authenticate:
     """Needs the head alone: a bad key is refused before the body is read, and before a 404 or 405."""
 
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
     def begin(self, exchange: Exchange) -> Stage:
-        return _Authentication(exchange)
+        return _Authentication(exchange, self._registry)
 
 
 class _Authentication(Stage):
-    __slots__ = ("_exchange",)
+    __slots__ = ("_exchange", "_registry")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, registry: Registry) -> None:
         self._exchange = exchange
+        self._registry = registry
 
     async def enter(self) -> None:
         exchange = self._exchange
         headers = exchange.client.headers
-        key = exchange.snapshot.keys.find(presented(headers))
+        key = await self._registry.find(presented(headers), exchange.snapshot)
         exchange.key = key
         if key.expired(time.time()):
             raise Forbidden("This API key has expired.", code="key_expired")

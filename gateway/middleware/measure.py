@@ -38,7 +38,7 @@ class _Measurement(Stage):
         output = 0
         call = exchange.call
         if call is not None and call.answering is not None:
-            first_s = call.answering.first_content_s
+            first_s = call.first_content_s
             output = call.bill().usage.output
         streamed = exchange.request is not None and exchange.request.stream
         answered_by = None if call is None else call.answered_by

@@ -37,6 +37,7 @@ class _Reception(Stage):
             raise BodyTooLarge(f"The body is larger than {cap} bytes.")
         self._hold(int(declared) if declared is not None and declared.isdigit() else 0)
         body = await exchange.client.read_body(cap, self._hold_up_to)
+        exchange.body_bytes = len(body)
         native = await json_body.decode(body)
         request = openai_request.read(exchange.operation, native)
         assert exchange.key is not None

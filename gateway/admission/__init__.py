@@ -1,0 +1,1 @@
+"""What may begin: rates, slots and budgets, asked of the store in one step, or of what is left of it."""
