@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test lint bench faults lock clean
+.PHONY: help demo test lint bench faults money lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /	/' | expand -t 12
@@ -26,6 +26,9 @@ bench: $(VENV)/.test  ## speed and cost of a request, beside other gateways (dow
 
 faults: $(VENV)/.test  ## what clients see of each provider fault, alone and with a spare, as a table
 	@$(PY) -m tests.faults
+
+money: $(VENV)/.test redis  ## budgets and limits over three replicas and a real Redis, through kills and freezes
+	@$(PY) -m tests.money
 
 .PHONY: node redis
 node: $(VENV)/.test

@@ -10,21 +10,35 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from gateway.accounting.follow import Follower
 from gateway.accounting.journal import Journal, claim_writer
 from gateway.accounting.pricing import PriceTableError
 from gateway.accounting.settle import Settler
+from gateway.accounting.settlement import Books
+from gateway.admission_parts import AdmissionParts
+from gateway.answers import Answers
 from gateway.building import Builder, Transports
-from gateway.calls.inline import dispatch
+from gateway.caching.idempotency import Idempotency
+from gateway.calls.drain import Drains
+from gateway.calls.inline import Dispatcher
 from gateway.control.bytes_in_flight import BytesInFlight
 from gateway.control.concurrency import Concurrency
 from gateway.control.live import LiveExchanges
+from gateway.control.memory import Memory, Pressure, limit_bytes, watch
+from gateway.control_parts import ControlParts
 from gateway.edge.admin import DeploymentState, admin_router
 from gateway.edge.asgi import DataPlane
+from gateway.edge.control import control_router
+from gateway.edge.line import Line
 from gateway.edge.ops import ops_app
+from gateway.edge.spend import spend_router
+from gateway.edge.tenants import TenantState, tenants_router
 from gateway.interrupt import Reason
 from gateway.middleware.admit import Admit
 from gateway.middleware.audit import Audit
 from gateway.middleware.authenticate import Authenticate
+from gateway.middleware.idempotent import Idempotent
+from gateway.middleware.kill_switch import KillSwitch
 from gateway.middleware.limits import Limits
 from gateway.middleware.measure import Measure
 from gateway.middleware.models import Models
@@ -34,9 +48,14 @@ from gateway.reload import ConfigWatch
 from gateway.routing.breaker import State
 from gateway.routing.deployment import Deployment
 from gateway.routing.health import Learned
+from gateway.routing.leasing import Metering
+from gateway.routing.peers import Peers
+from gateway.routing.quota import Quotas
 from gateway.runtime import Snapshot
 from gateway.settings import ConfigInvalid, Settings
 from gateway.stage import Middleware
+from gateway.storage.interface import Fund
+from gateway.storage.opening import open_store
 from gateway.tasks import Tasks
 from gateway.telemetry.lag import LagProbe
 from gateway.telemetry.log import Log
@@ -54,11 +73,14 @@ Load = Callable[[], Settings]
 class App:
     """One process. Made inside its event loop; ``asgi`` is what the server calls.
 
-    ``load`` reads the configuration again; ``path`` is what is watched for changes (None: nothing).
+    ``load`` reads the configuration again; ``path`` is what is watched for changes (None: nothing);
+    ``line``: to the other workers, if there are any.
     Raises ``OSError`` and ``WriterLocked`` when the ledger cannot be kept in ``storage.data_dir``.
     """
 
-    def __init__(self, settings: Settings, load: Load, path: Path | None, log: Log) -> None:
+    def __init__(
+        self, settings: Settings, load: Load, path: Path | None, log: Log, line: Line | None = None
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._settings = settings
         self._load = load
@@ -71,37 +93,84 @@ class App:
         self._lag = LagProbe(loop)
         self.live = LiveExchanges()
         self.concurrency = Concurrency()
+        self.memory = Memory(None, self._memory_changed)
         self.uploads = BytesInFlight(max(IN_FLIGHT_BYTES, 4 * settings.server.max_body_bytes))
         self._transports = Transports()
         self.journal = self._open_journal(Path(settings.storage.data_dir))
+        self.store = open_store(settings.storage.url.get_secret_value(), self.journal.writer)
+        ledger = Path(settings.storage.data_dir) / "ledger"
+        self.follower = Follower(ledger, self.journal, self.store, self._ledger_report)
+        self.admission = AdmissionParts(
+            self.store,
+            lambda: self.snapshot.terms,
+            self._spent,
+            self._webhook_url,
+            self._swept,
+            log,
+            self.metrics,
+            self._tasks,
+        )
+        self.idempotency = Idempotency(self.store, self._tasks.spawn)
+        self._books = Books(self.journal, log, self.metrics, self.admission.controller.settle)
         self._settler = Settler(self._failed)
-        self._learned = Learned(self._breaker_changed)
-        self._builder = Builder(self._transports, self._learned, self.metrics)
+        self.dispatch = Dispatcher(Drains(self._tasks.spawn))
+        self._learned = Learned(self._breaker_changed, self.concurrency.share)
+        data_dir = Path(settings.storage.data_dir)
+        self.operators = ControlParts(self.store, data_dir, self.live, self._tasks, self.metrics, log)
+        self._peers = Peers(self.store, self._learned.all, self._tasks.spawn)
+        fleet = self.admission.controller.without_store
+        metering = Metering(self.store, lambda: fleet.fleet, self._tasks.spawn)
+        self._builder = Builder(self._transports, self._learned, self.metrics, Quotas(metering))
         self.snapshot = self._build(settings)
         self._watch = None if path is None else ConfigWatch(path, self.reload)
         self._reloading: asyncio.Task[None] | None = None
         self._reload_asked = False
-        pipeline = Pipeline(self.chain(), dispatch, self._failed)
-        admin = admin_router(self._admin_token, self._deployments)
-        ops = ops_app(self._readiness, self._render_metrics, self._failed, admin)
+        pipeline = Pipeline(self.chain(), self.dispatch, self._failed)
+        spend = spend_router(self.follower.source, self.follower.catch_up)
+        control = control_router(self.operators.control, lambda: self.snapshot, log, self._admin_token)
+        tenants = tenants_router(self._tenants, lambda: self._settings.public())
+        own = (self._readiness, self._deployments, self._refresh_metrics)
+        self._answers = Answers(*own, self.metrics, line)
+        admin = admin_router(self._admin_token, self._answers.deployments, [tenants, spend, control])
+        ops = ops_app(self._answers.readiness, self._answers.metrics, self._failed, admin)
         self.asgi = DataPlane(pipeline, lambda: self.snapshot, ops)
 
     def chain(self) -> tuple[Middleware, ...]:
-        """The order of a request. Places of the stages to come: KillSwitch before Limits; Redact, Cache
-        and Screen, in this order, behind it."""
+        """The order of a request. Places of the stages to come: Redact behind Limits; Cache
+        and Screen, in this order, at the end."""
+        control = self.operators.control
         return (
             Audit(self._log, self.live),
             Measure(self.metrics),
-            Authenticate(),
-            Admit(self.concurrency),
+            Authenticate(self.operators.registry),
+            Admit(self.concurrency, self.memory),
             Models(),
             Receive(self.uploads),
-            Limits(self.journal, self._settler, self._log, self.metrics),
+            KillSwitch(control),
+            Limits(self.journal, self._settler, self._books, self.admission.controller, control),
+            Idempotent(self.idempotency),
         )
 
+    async def connect(self) -> None:
+        """Before anything is served. A store that does not answer is waited for later; raises
+        ``StoreRefused`` for one that cannot be used."""
+        await self.store.start()
+        for warning in self.store.warnings:
+            self._log.event("storage_warning", level="warning", text=warning)
+        await self.operators.control.catch_up_quietly()
+        await self.follower.catch_up()  # what a crash left open counts as spent
+        await self.admission.connect()
+
     def start(self) -> None:
+        self._answers.start(self._tasks)
+        self.admission.start()
+        self._tasks.spawn(self.idempotency.run(), "idempotency")
+        self.operators.start()
+        self._tasks.spawn(self._peers.catch_up(), "breaker news")
+        self.follower.start(self._tasks.spawn)
         self._lag.start(self.concurrency.observe)
         self._tasks.spawn(self._close_idle(), "idle connections")
+        self._tasks.spawn(watch(self.memory), "memory")
         if self._watch is not None:
             self._tasks.spawn(self._watch.run(), "configuration watch")
 
@@ -117,11 +186,17 @@ class App:
     async def stop(self) -> None:
         """Writes what has been settled, then lets go of everything; raises ``RowsLost`` when the ledger
         could not take it all."""
+        await self.dispatch.drains.close()
         await self._settler.close()
+        await self.admission.controller.drained()
+        await self.idempotency.drained()
+        await self.follower.aclose()
         await self._tasks.close()
         await self._transports.aclose()
+        await self.store.aclose()
         self._lag.stop()
         lost = await asyncio.to_thread(self.journal.close, FLUSH_S)
+        await self._answers.close()
         self._log.event("stopped", rows_lost=len(lost))
         for row in lost:
             self._log.event("ledger_row_lost", level="error", row=row)
@@ -184,6 +259,9 @@ class App:
 
     def _build(self, settings: Settings) -> Snapshot:
         snapshot = self._builder.build(settings)
+        self.operators.adopt(settings, snapshot)
+        share = limit_bytes(processes=settings.server.workers)
+        self.memory.limit = settings.server.max_memory_bytes or share
         self._secrets.update(secrets_of(settings))  # what runs may still show a former one
         self._log.set_secrets(self._secrets)
         self.metrics.set_config(settings.digest)
@@ -197,8 +275,14 @@ class App:
             self.metrics.cooldown.child(name).set_source(health.cooldown_left_s)
         return snapshot
 
+    def _memory_changed(self, pressure: Pressure) -> None:
+        self.metrics.memory_pressure.set(pressure)
+        level = "warning" if pressure else "info"
+        self._log.event("memory_pressure", level=level, pressure=int(pressure), limit=self.memory.limit)
+
     def _breaker_changed(self, deployment: str, state: State) -> None:
         self.metrics.breaker_state.child(deployment).set(_STATES[state])
+        self._peers.changed(deployment, state)
         self._log.event("breaker", level="warning", deployment=deployment, state=state)
 
     def _open_journal(self, data_dir: Path) -> Journal:
@@ -211,6 +295,17 @@ class App:
             self.metrics.storage_errors.child("ledger").inc()
         self._log.event(event, **fields)
 
+    def _swept(self, note: bytes) -> None:
+        """Another writer has died with this open."""
+        self._tasks.spawn(self.follower.tell_swept(note), "swept")
+
+    def _spent(self, tenant: str, fund: Fund) -> int:
+        """Nano-dollars that this writer has spent of a tenant's fund, by its ledger."""
+        kind, _, name = fund.name.rpartition(".")[0].partition(":")
+        key, feature, user = (name if kind == one else None for one in ("k", "f", "u"))
+        period = {"start_s": fund.start_s, "end_s": fund.end_s}
+        return self.follower.totals.charged(tenant, key, feature, user, **period)
+
     def _readiness(self) -> dict[str, Any]:
         reasons = []
         if self._draining:
@@ -221,12 +316,18 @@ class App:
             "ready": not reasons,
             "reasons": reasons,
             "config": {"hash": self.snapshot.digest, "rejected": self._rejected},
+            "storage": {"degraded": self.store.lost is not None, "lost": self.store.lost},
+            "control": {"stale_s": round(self.operators.control.watch.stale_s(), 3)},
         }
         return state
 
     def _admin_token(self) -> str | None:
         token = self._settings.server.admin_token
         return None if token is None else token.get_secret_value()
+
+    def _webhook_url(self) -> str | None:
+        url = self._settings.alerts.webhook_url
+        return None if url is None else url.get_secret_value()
 
     def _deployments(self) -> list[DeploymentState]:
         now_s = time.monotonic()
@@ -236,10 +337,16 @@ class App:
             for one in group.deployments
         ]
 
-    def _render_metrics(self) -> bytes:
+    async def _tenants(self) -> list[TenantState]:
+        tenants = self._settings.tenants
+        return await self.admission.tenant_states(
+            lambda name: None if "*" in tenants[name].models else list(tenants[name].models)
+        )
+
+    def _refresh_metrics(self) -> None:
         self.metrics.event_loop_lag.set(self._lag.max_60s())
-        self.metrics.storage_degraded.set(0 if self.journal.healthy else 1)
-        return self.metrics.render()
+        degraded = not self.journal.healthy or self.store.lost is not None
+        self.metrics.storage_degraded.set(1 if degraded else 0)
 
     async def _close_idle(self) -> None:
         while True:
@@ -276,10 +383,12 @@ def deployment_state(group: str, deployment: Deployment, now_s: float) -> Deploy
         provider=deployment.provider.name,
         upstream_model=deployment.model,
         weight=deployment.weight,
-        callable=health.free_at_s(now_s) <= now_s,
+        callable=health.stopped is None and deployment.free_at_s(now_s) <= now_s,
+        stopped=health.stopped is not None,
         breaker=health.breaker.state(),
         open_for_s=round(max(health.breaker.free_at_s(now_s) - now_s, 0.0), 3),
-        cooldown_s=round(health.cooldown.left_s(now_s), 3),
+        cooldown_s=round(health.cooldown_left_s(), 3),
+        quota_left=None if deployment.quota is None else deployment.quota.left(),
         in_flight=health.in_flight,
         latency_s=None if usual_s is None else round(usual_s, 6),
     )

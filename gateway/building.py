@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gateway.accounting.money import to_nanousd
 from gateway.accounting.pricing import Price, PriceBook, PriceTable
-from gateway.control.keys import Key, Tenant
+from gateway.building_terms import terms_of
+from gateway.control.keys import Key, Tenant, expiry_s
 from gateway.providers.openai import OpenAIProvider
 from gateway.providers.provider import Provider
 from gateway.providers.simulated import Script, SimulatedTransport
@@ -12,6 +13,7 @@ from gateway.providers.transport import Endpoint, NativeTransport, Transport
 from gateway.routing.breaker import BreakerPolicy
 from gateway.routing.deployment import Deployment, Group, Timeouts
 from gateway.routing.health import Learned
+from gateway.routing.quota import QuotaPolicy, Quotas
 from gateway.routing.retry import RetryPolicy
 from gateway.routing.strategies import STRATEGIES
 from gateway.runtime import Snapshot
@@ -62,14 +64,21 @@ class Transports:
 class Builder:
     """Builds snapshots; what was learned and the engines of providers go from one to the next."""
 
-    def __init__(self, transports: Transports, learned: Learned, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        transports: Transports,
+        learned: Learned,
+        metrics: Metrics,
+        quotas: Quotas | None = None,
+    ) -> None:
+        self._quotas = quotas
         self._transports = transports
         self._learned = learned
         self._metrics = metrics
 
     def build(self, settings: Settings) -> Snapshot:
         table = PriceTable()
-        book = PriceBook({name: _price(one) for name, one in settings.prices.items()}, table)
+        book = PriceBook({name: price_of(one) for name, one in settings.prices.items()}, table)
         providers = {
             name: _provider(name, one, self._transports) for name, one in settings.providers.items()
         }
@@ -81,10 +90,17 @@ class Builder:
         for name, one in settings.models.items():
             groups[name].fallbacks.extend(groups[other] for other in one.fallbacks)
         self._learned.retain(groups)
+        if self._quotas is not None:
+            self._quotas.retain(groups)
+        tenants = {name: _tenant(name, one) for name, one in settings.tenants.items()}
         return Snapshot(
             digest=settings.digest,
-            keys=[key for name, tenant in settings.tenants.items() for key in _keys(name, tenant)],
+            tenants=tenants,
+            keys=[key for name, one in settings.tenants.items() for key in _keys(tenants[name], one)],
             groups=groups,
+            terms={
+                name: terms_of(name, tenant, settings.aliases) for name, tenant in settings.tenants.items()
+            },
             aliases=settings.aliases,
             max_body_bytes=settings.server.max_body_bytes,
             metrics=self._metrics,
@@ -118,6 +134,7 @@ class Builder:
             event_cap_bytes=settings.event_cap_bytes,
             context_window=None if windows is None else _window(deployments, windows),
             hedges=self._learned.hedges(name, settings.hedge.share),
+            continues=settings.on_cut == "continue",
             message=settings.degrade.message if settings.degrade.mode == "message" else None,
         )
 
@@ -129,15 +146,16 @@ class Builder:
         book: PriceBook,
         breaker: BreakerPolicy,
     ) -> Deployment:
-        own = None if settings.price is None else _price(settings.price)
+        own = None if settings.price is None else price_of(settings.price)
         name = settings.id or default_id
         return Deployment(
             id=name,
             provider=provider,
             model=settings.model,
             price=book.price(provider.kind, settings.model, own),
-            health=self._learned.health(name, provider.name, settings.model, breaker),
+            health=self._learned.health(name, provider.account, settings.model, breaker),
             weight=settings.weight,
+            quota=None if self._quotas is None else self._quotas.quota(name, _quota(settings)),
         )
 
 
@@ -165,10 +183,13 @@ def _provider(name: str, settings: ProviderSettings, transports: Transports) -> 
         secret,
         kind=settings.kind,
         stream_usage=settings.stream_usage,
+        prefill=settings.prefill,
+        cap_field=settings.cap_field,
     )
 
 
-def _price(settings: PriceSettings) -> Price:
+def price_of(settings: PriceSettings) -> Price:
+    """What is written in the configuration, as rates."""
     cached = settings.cached_input_per_mtok_usd
     return Price.per_mtok(
         input=to_nanousd(settings.input_per_mtok_usd),
@@ -177,16 +198,24 @@ def _price(settings: PriceSettings) -> Price:
     )
 
 
-def _keys(name: str, settings: TenantSettings) -> list[Key]:
-    tenant = Tenant(name, _names(settings.models), settings.on_unknown_price == "flag")
+def _tenant(name: str, settings: TenantSettings) -> Tenant:
+    return Tenant(name, _names(settings.models), settings.on_unknown_price == "flag")
+
+
+def _quota(settings: DeploymentSettings) -> QuotaPolicy | None:
+    return None if settings.quota is None else QuotaPolicy(settings.quota.rpm, settings.quota.tpm)
+
+
+def _keys(tenant: Tenant, settings: TenantSettings) -> list[Key]:
     return [
         Key(
             id=key.id,
             tenant=tenant,
             digest=bytes.fromhex(key.hash.removeprefix("sha256:")),
-            expires=key.expires,
+            expires_s=None if key.expires is None else expiry_s(key.expires),
             models=None if key.models is None else _names(key.models),
             tags=dict(key.tags),
+            strict=key.strict,
         )
         for key in settings.keys
     ]

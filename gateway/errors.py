@@ -12,6 +12,7 @@
     ├── MethodNotAllowed               405     method_not_allowed         invalid_request_error
     ├── BodyTooLarge                   413     body_too_large             invalid_request_error
     ├── UnsupportedMediaType           415     unsupported_media_type     invalid_request_error
+    ├── IdempotencyConflict            422     idempotency_conflict       invalid_request_error
     ├── HeadersTooLarge                431     headers_too_large          invalid_request_error
     ├── LimitExceeded                  429     rate_limit_exceeded, …     rate_limit_error
     ├── Unavailable                    503     overloaded, draining, …    service_unavailable_error
@@ -141,6 +142,10 @@ class UnsupportedMediaType(GatewayError):
     status, code, type = 415, "unsupported_media_type", "invalid_request_error"
 
 
+class IdempotencyConflict(GatewayError):
+    status, code, type = 422, "idempotency_conflict", "invalid_request_error"
+
+
 class HeadersTooLarge(GatewayError):
     status, code, type = 431, "headers_too_large", "invalid_request_error"
 
@@ -170,12 +175,14 @@ class InternalError(GatewayError):
 class UpstreamError(GatewayError):
     """A provider failed. ``sent`` says whether trying again may cost twice; ``upstream_status`` is the
     provider's own status (None when there was no answer); ``blames_deployment`` whether the failure is
-    evidence against the deployment's health; ``hint_s`` how long it asked to be left alone."""
+    evidence against the deployment's health; ``refuses_credential`` whether it holds for all models that
+    are called with the same one; ``hint_s`` how long it asked to be left alone."""
 
     status, code, type = 502, "upstream_error", "upstream_error"
     retryable = True
     sent: Sent = Sent.AMBIGUOUS
     blames_deployment: bool = True
+    refuses_credential: bool = False
 
     def __init__(
         self,
@@ -184,6 +191,7 @@ class UpstreamError(GatewayError):
         sent: Sent | None = None,
         upstream_status: int | None = None,
         blames_deployment: bool | None = None,
+        refuses_credential: bool | None = None,
         hint_s: float | None = None,
         **public: Any,
     ) -> None:
@@ -194,6 +202,8 @@ class UpstreamError(GatewayError):
             self.sent = sent
         if blames_deployment is not None:
             self.blames_deployment = blames_deployment
+        if refuses_credential is not None:
+            self.refuses_credential = refuses_credential
 
 
 class UpstreamRefused(UpstreamError):
@@ -219,6 +229,7 @@ class UpstreamAuthError(UpstreamError):
     code = "upstream_auth_error"
     retryable = False
     sent = Sent.HARD
+    refuses_credential = True
 
 
 class UpstreamInvalidResponse(UpstreamError):

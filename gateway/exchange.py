@@ -12,8 +12,11 @@ from gateway.events import Frame
 from gateway.interrupt import Interrupt, Reason
 
 if TYPE_CHECKING:
-    from gateway.calls.call import Call
+    from gateway.admission.account import Reservation
+    from gateway.calls.call import Call, Payer
+    from gateway.calls.drain import Drain
     from gateway.control.keys import Key
+    from gateway.routing.demand import Demand
     from gateway.runtime import Route, Snapshot
 
 OutcomeName = Literal["ok", "partial", "error", "refused", "client_gone"]
@@ -88,7 +91,8 @@ class ModelRequest:
     """A validated request to a model group.
 
     ``native`` is the decoded body in the client's wire format: unknown fields live on in it.
-    ``max_output_tokens`` is the client's own cap per choice, None if it named none.
+    ``max_output_tokens`` is the client's own cap per choice, None if it named none; ``imposed_cap`` is
+    what the provider is told instead, where it matters how much an answer may use.
     """
 
     operation: Operation
@@ -98,6 +102,7 @@ class ModelRequest:
     wants_usage: bool = False
     max_output_tokens: int | None = None
     choices: int = 1
+    imposed_cap: int | None = None
 
 
 class Source(Protocol):
@@ -145,26 +150,39 @@ Dispatch = Callable[["Exchange"], Awaitable[Reply]]
 class Exchange:
     """Born from the request head alone; later stages fill in what they find.
 
-    ``deadline_s`` is when it must be over, known once the body has been read.
+    ``deadline_s`` is when it must be over, known once the body has been read. ``number`` names it in the
+    ledger: unlike ``request_id``, which clients may choose, no two exchanges of a writer share one.
+    ``admitted_s``: epoch seconds by the store's clock, which decide on the period that is charged.
+    ``body_bytes``: size of the request. ``demand``: the most that it may use, known once admitted.
+    ``facts``: what the ledger holds of it from the beginning.
+    ``drain``: what keeps the Call when the client has left, None where it ends with the exchange.
 
     Times are of ``time.monotonic()`` (seconds). ``operation`` is NONE for a path that does not exist, and
     ``misrouted`` then holds the error for who gets past authentication.
     """
 
     __slots__ = (
+        "admitted_s",
+        "body_bytes",
         "call",
         "client",
         "deadline_s",
+        "demand",
+        "drain",
         "ended_s",
+        "facts",
         "feature",
         "format",
         "head_sent_s",
         "interrupt",
         "key",
         "misrouted",
+        "number",
         "operation",
+        "payer",
         "request",
         "request_id",
+        "reservation",
         "route",
         "snapshot",
         "started_s",
@@ -197,6 +215,14 @@ class Exchange:
         self.route: Route | None = None
         self.request: ModelRequest | None = None
         self.call: Call | None = None
+        self.demand: Demand | None = None
+        self.facts: dict[str, Any] | None = None
+        self.reservation: Reservation | None = None
+        self.payer: Payer | None = None
+        self.drain: Drain | None = None
+        self.number = 0
+        self.admitted_s = 0
+        self.body_bytes = 0
         self.feature = ""
         self.user = ""
         self.tags: dict[str, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.accounting.money import format_usd
+from gateway.admission.ratelimit_headers import ratelimit_headers
 from gateway.errors import GatewayError, MethodNotAllowed
 from gateway.exchange import Exchange, Reply
 
@@ -64,6 +65,12 @@ def _common(exchange: Exchange, now_s: float, *, answered: bool = True) -> Heade
         (b"x-request-id", exchange.request_id.encode()),
         (b"server-timing", b"gateway;dur=%.3f, upstream;dur=%.3f" % (own_s * 1e3, upstream_s * 1e3)),
     ]
+    reservation = exchange.reservation
+    if reservation is not None:
+        if reservation.rates:
+            headers += ratelimit_headers(reservation.rates)
+        if reservation.local:
+            headers.append((b"x-gateway-degraded", b"storage"))
     last = call.shown if call is not None and answered else None
     if call is not None and last is not None:
         headers += (

@@ -35,8 +35,7 @@ class Pipeline:
             try:
                 outcome = await self._answer(exchange, sink, entered)
             finally:
-                if exchange.call is not None:
-                    exchange.call.close()
+                _release(exchange, outcome)
             if outcome.error is not None and outcome.name != "client_gone":
                 await self._tell(exchange, sink, outcome.error)
         finally:
@@ -64,14 +63,17 @@ class Pipeline:
         return _outcome(exchange, sink, error)
 
     async def _enter(self, exchange: Exchange, sink: Sink, entered: list[Stage]) -> Reply:
+        read = False
         for middleware in self._chain:
             stage = middleware.begin(exchange)
             entered.append(stage)
             reply = await stage.enter()
             if reply is not None:
                 return reply
-        if exchange.request is not None and exchange.request.stream:
-            sink.keep_alive(lambda: self._head_sent(exchange, None))
+            if not read and exchange.request is not None:
+                read = True
+                if exchange.request.stream:  # later stages may have to wait, too
+                    sink.keep_alive(lambda: self._head_sent(exchange, None))
         return await self._dispatch(exchange)
 
     async def _relay(self, exchange: Exchange, reply: Reply, sink: Sink, entered: list[Stage]) -> None:
@@ -120,6 +122,15 @@ class Pipeline:
                 stage.close(outcome)
             except Exception as fault:  # the other stages are closed all the same
                 self._failed("close_failed", fault, exchange.request_id)
+
+
+def _release(exchange: Exchange, outcome: Outcome) -> None:
+    """Lets go of the Call, or leaves it to be read to its end."""
+    if exchange.drain is not None:
+        if outcome.name != "client_gone" or not exchange.drain.keep():
+            exchange.drain.close()
+    elif exchange.call is not None:
+        exchange.call.close()
 
 
 def _interrupted(reason: Reason) -> GatewayError:

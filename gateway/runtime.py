@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gateway.control.keys import Key, KeyRing
+from gateway.admission.terms import Terms
+from gateway.control.keys import Key, KeyRing, Tenant
 from gateway.errors import Forbidden, NotFound
 from gateway.exchange import Operation
 from gateway.routing.deployment import Deployment, Group
@@ -15,12 +16,14 @@ from gateway.telemetry.route_metrics import RouteMetrics
 
 @dataclass(slots=True, frozen=True)
 class Route:
-    """What one key asking for one model resolves to. ``unpriced``: of no deployment is a price known.
+    """What keys with the same rights asking for one model resolve to. ``unpriced``: of no deployment is a
+    price known.
 
     ``bind`` makes the metrics of a deployment that answers on this route.
     """
 
     group: Group
+    terms: Terms
     unpriced: bool
     bind: Callable[[Deployment], RouteMetrics]
     _bound: dict[Deployment, RouteMetrics] = field(default_factory=dict)
@@ -38,39 +41,45 @@ class Snapshot:
     """All that the configuration decides; immutable, but for the routes bound when first asked for."""
 
     __slots__ = (
-        "_aliases",
-        "_features",
         "_metrics",
         "_routes",
+        "aliases",
         "digest",
+        "features",
         "groups",
         "keys",
         "max_body_bytes",
+        "tenants",
+        "terms",
     )
 
     def __init__(
         self,
         *,
         digest: str,
+        tenants: Mapping[str, Tenant],
         keys: Iterable[Key],
         groups: Mapping[str, Group],
+        terms: Mapping[str, Terms],
         aliases: Mapping[str, str],
         max_body_bytes: int,
         metrics: Metrics,
     ) -> None:
         keys = list(keys)
         self.digest = digest
+        self.tenants = tenants
         self.keys = KeyRing(keys)
         self.groups = groups
+        self.terms = terms
         self.max_body_bytes = max_body_bytes
-        self._aliases = aliases
+        self.aliases = aliases
         self._metrics = metrics
-        self._features = frozenset(key.tags["feature"] for key in keys if "feature" in key.tags)
-        self._routes: dict[tuple[str, str, str, Operation], Route] = {}
+        self.features = frozenset(key.tags["feature"] for key in keys if "feature" in key.tags)
+        self._routes: dict[tuple[str, frozenset[str] | None, str, Operation], Route] = {}
 
     def route(self, key: Key, model: str, operation: Operation) -> Route:
         """Raises ``NotFound`` for a name that is not configured, ``Forbidden`` for one not allowed."""
-        names = (key.tenant.name, key.id, model, operation)
+        names = (key.tenant.name, key.models, model, operation)
         route = self._routes.get(names)
         if route is None:
             route = self._routes[names] = self._bind(key, model, operation)
@@ -78,7 +87,7 @@ class Snapshot:
 
     def names_for(self, key: Key) -> list[str]:
         """Groups and aliases that the key may ask for, sorted."""
-        return sorted(name for name in (*self.groups, *self._aliases) if self._allowed(key, name))
+        return sorted(name for name in (*self.groups, *self.aliases) if self._allowed(key, name))
 
     @staticmethod
     def not_found(model: str) -> NotFound:
@@ -90,12 +99,12 @@ class Snapshot:
 
     def _allowed(self, key: Key, model: str) -> bool:
         """A name may be allowed as it is asked for, or as the group that it stands for."""
-        group = self._aliases.get(model, model)
+        group = self.aliases.get(model, model)
         allowed = (key.tenant.models, key.models)
         return all(names is None or model in names or group in names for names in allowed)
 
     def _bind(self, key: Key, model: str, operation: Operation) -> Route:
-        group = self.groups.get(self._aliases.get(model, model))
+        group = self.groups.get(self.aliases.get(model, model))
         if group is None:
             raise self.not_found(model)
         if not self._allowed(key, model):
@@ -110,7 +119,8 @@ class Snapshot:
                 provider=deployment.provider.name,
                 deployment=deployment.id,
                 response_model=deployment.model,
-                features=self._features,
+                features=self.features,
             )
 
-        return Route(group, all(one.price is None for one in group.deployments), bind)
+        terms = self.terms[key.tenant.name]
+        return Route(group, terms, all(one.price is None for one in group.deployments), bind)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import resource
+import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -16,11 +18,14 @@ from gateway import __version__
 from gateway.accounting.pricing import PriceTableError
 from gateway.accounting.writer import WriterLocked
 from gateway.app import App, Load, secrets_of
+from gateway.control.memory import Pressure
+from gateway.edge.line import Line, Order
 from gateway.edge.rim import MAX_CONNECTIONS, Rim
-from gateway.edge.server import GatewayServer, Lifecycle, bind
+from gateway.edge.server import CannotServe, GatewayServer, Lifecycle, listen
 from gateway.errors import GatewayError
 from gateway.exchange import Operation
 from gateway.settings import Settings
+from gateway.storage.interface import StoreRefused
 from gateway.telemetry.log import Log
 from gateway.telemetry.metrics import OTHER
 
@@ -33,40 +38,54 @@ GC_THRESHOLDS = (50_000, 20, 50)
 """Requests make few cycles: the collector runs less often than Python's default."""
 
 
-class CannotServe(Exception):
-    """Why the process cannot start, in one sentence."""
+@dataclass(slots=True, frozen=True)
+class Place:
+    """Of a worker among others: the socket that all of them accept from, and its line to their parent."""
+
+    listener: socket.socket
+    line: Line
 
 
-def run(load: Load, watched: Path | None, announce: Announce, log_level: str = "info") -> None:
+def run(
+    settings: Settings,
+    load: Load,
+    watched: Path | None,
+    announce: Announce,
+    log_level: str = "info",
+    place: Place | None = None,
+) -> None:
     """Serves until a signal ends it. ``announce`` hears the URL once requests are accepted.
 
-    Raises ``ConfigInvalid`` and ``CannotServe`` before anything is served, ``RowsLost`` after it.
+    ``load`` reads the configuration again. Raises ``CannotServe`` before anything is served,
+    ``RowsLost`` after it.
     """
-    settings = load()
     log = Log(sys.stderr.fileno(), log_level)
     log.set_secrets(secrets_of(settings))
     restore = log.install_stdlib("warning")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, load, watched, announce, log))
+            runner.run(_serve(settings, load, watched, announce, log, place))
     finally:
         restore()
         log.close()
 
 
 async def _serve(
-    settings: Settings, load: Load, watched: Path | None, announce: Announce, log: Log
+    settings: Settings,
+    load: Load,
+    watched: Path | None,
+    announce: Announce,
+    log: Log,
+    place: Place | None,
 ) -> None:
-    host, port = settings.server.host, settings.server.port
+    line = None if place is None else place.line
+    listener = place.listener if place else listen(settings.server.host, settings.server.port)
+    if line is not None:
+        await line.open()
     try:
-        listener = bind(host, port)
-    except OSError as error:
-        remedy = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
-        reason = f"cannot listen on {host}:{port}: {error.strerror or error}{remedy}"
-        raise CannotServe(reason) from None
-    try:
-        app = App(settings, load, watched, log)
-    except (WriterLocked, PriceTableError) as error:
+        app = App(settings, load, watched, log, line)
+        await app.connect()
+    except (WriterLocked, PriceTableError, StoreRefused) as error:
         listener.close()
         raise CannotServe(str(error)) from None
     except OSError as error:
@@ -77,7 +96,8 @@ async def _serve(
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        log.event("started", url=url, version=__version__, config=settings.digest)
+        which: dict[str, Any] = {} if line is None else {"worker": line.number}
+        log.event("started", url=url, version=__version__, config=settings.digest, **which)
         try:
             announce(url)
         except OSError as error:  # a full or broken standard output
@@ -93,7 +113,22 @@ async def _serve(
         pre_stop_s=settings.server.pre_stop_s,
         drain_s=settings.server.drain_s,
     )
-    await GatewayServer(app.asgi, _rim(app, log), lifecycle).serve([listener])
+    server = GatewayServer(app.asgi, _rim(app, log), lifecycle)
+    if line is not None:
+        line.obey = _obedience(server, app)
+    await server.serve([listener])
+
+
+def _obedience(server: GatewayServer, app: App) -> Callable[[Order], None]:
+    """An order to drain that comes beside a signal to this process is no second one."""
+
+    def obey(order: Order) -> None:
+        if order == "reload":
+            app.reload()
+        else:
+            server.stop(hurry=order == "hurry")
+
+    return obey
 
 
 def _rim(app: App, log: Log) -> Rim:
@@ -107,7 +142,13 @@ def _rim(app: App, log: Log) -> Rim:
     most = connections_for(_raise_file_limit())
     if most < FEW_CONNECTIONS:
         log.event("few_connections", level="warning", most=most, remedy="raise the limit on open files")
-    return Rim(refused=refused, failed=failed, max_connections=most)
+    return Rim(
+        refused=refused,
+        failed=failed,
+        max_connections=most,
+        keeps=lambda: app.memory.pressure < Pressure.CLOSE,
+        accepts=lambda: app.memory.pressure < Pressure.REFUSE,
+    )
 
 
 def connections_for(files: int) -> int:

@@ -13,6 +13,17 @@ Fraction = Annotated[Number, Field(ge=0, le=1)]
 Reason = Literal["error", "rate_limit", "timeout", "context_length", "content_filter"]
 
 
+class QuotaSettings(Section):
+    """What the provider allows, over all processes of the gateway."""
+
+    rpm: Count | None = Field(
+        default=None, description="Requests a minute; set it a little below what the provider allows."
+    )
+    tpm: Count | None = Field(
+        default=None, description="Tokens a minute; set it a little below what the provider allows."
+    )
+
+
 class DeploymentSettings(Section):
     """One model at one provider."""
 
@@ -29,6 +40,10 @@ class DeploymentSettings(Section):
     price: PriceSettings | None = Field(
         default=None,
         description="Price of this deployment, where it differs from the list; absent: the price table.",
+    )
+    quota: QuotaSettings | None = Field(
+        default=None,
+        description="The provider's own limits: who has used them up is passed over, and nobody refused.",
     )
 
 

@@ -91,6 +91,16 @@ class ProviderSettings(Section):
     stream_usage: Flag = Field(
         default=True, description="Set it to false for an upstream that refuses stream_options."
     )
+    prefill: Literal["none", "message", "prefix", "vllm"] = Field(
+        default="none",
+        description="How this upstream goes on from a begun answer (for on_cut: continue): message takes a "
+        "last message of the assistant, prefix wants it marked (DeepSeek, Mistral), vllm is for vLLM.",
+    )
+    cap_field: Literal["max_tokens", "max_completion_tokens"] | None = Field(
+        default=None,
+        description="The field in which this upstream takes the output cap of a chat, where the gateway "
+        "names one; absent: max_completion_tokens at OpenAI and Azure, max_tokens elsewhere.",
+    )
     transport: Literal["native", "httpx"] = Field(
         default="native",
         description="The HTTP engine; httpx is slower and can do HTTP proxies and HTTP/2.",

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
+from gateway.settings.alerts import AlertsSettings
+from gateway.settings.auth import AuthSettings, KillSwitchSettings
 from gateway.settings.models import ModelSettings
 from gateway.settings.prices import PriceSettings
 from gateway.settings.providers import ProviderSettings
@@ -48,9 +50,19 @@ class Settings(Section):
     tenants: dict[Name, TenantSettings] = Field(
         default_factory=dict, description="Who may use the gateway, by a name of your choice."
     )
+    auth: AuthSettings = Field(default_factory=AuthSettings, description="Other ways in than virtual keys.")
+    kill_switches: tuple[KillSwitchSettings, ...] = Field(
+        default=(),
+        description="What is stopped, beside what the admin API has stopped; take an entry out to let it "
+        "go on.",
+    )
     prices: dict[Text, PriceSettings] = Field(
         default_factory=dict,
         description="Prices by the provider's model name (or kind/name), where the bundled table is wrong.",
+    )
+
+    alerts: AlertsSettings = Field(
+        default_factory=AlertsSettings, description="Who is told what people should know."
     )
 
     @property

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from gateway.settings.faults import Faults, KeyPath, dotted, nearest, printable
+from gateway.settings.rules_auth import check_auth
 from gateway.settings.tree import Tree
 
 _WITH_MODE = (("models", "cache"), ("models", "degrade"), ("tenants", "redaction"))
 REQUIRED = ("providers", "models", "tenants")
 _ONLY_HTTPX = ("proxy", "http2")
+WORKERS_NEED_A_STORE = (
+    "more than one worker needs storage.url to name a Redis: memory:// counts in one process only"
+)
 
 
 def check_rules(tree: Tree, faults: Faults, *, complete: bool) -> None:
@@ -34,6 +38,7 @@ def check_rules(tree: Tree, faults: Faults, *, complete: bool) -> None:
     if complete or "models" in tree.data:
         _models_of_tenants(tree, faults)
     _keys(tree, faults)
+    check_auth(tree, faults)
 
 
 def _required(tree: Tree, faults: Faults) -> None:
@@ -45,10 +50,7 @@ def _required(tree: Tree, faults: Faults) -> None:
 def _server(tree: Tree, faults: Faults) -> None:
     workers, url = tree.get("server", "workers"), tree.get("storage", "url")
     if _more_than_one(workers) and (url is None or (isinstance(url, str) and url.startswith("memory://"))):
-        faults.add(
-            ("server", "workers"),
-            "more than one worker needs storage.url to name a Redis: memory:// counts in one process only",
-        )
+        faults.add(("server", "workers"), WORKERS_NEED_A_STORE)
 
 
 def _provider(tree: Tree, faults: Faults, name: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,7 @@ from pydantic import (
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]{5,15}([Zz]|[+-][0-9]{2}:[0-9]{2})")
 _VISIBLE = re.compile(r"[!-~]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _YEAR_S = 366 * 86400
@@ -97,6 +98,19 @@ def _day(value: Any) -> Any:
     raise ValueError("must be a date such as 2027-01-31")
 
 
+def _moment(value: Any) -> Any:
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value.upper())
+        except ValueError:
+            pass
+    try:
+        return _day(value)
+    except ValueError:
+        wanted = "must be a date such as 2027-01-31, or a time such as 2027-01-31T18:00:00Z"
+        raise ValueError(wanted) from None
+
+
 def _text(value: str) -> str:
     if _CONTROL.search(value):
         raise ValueError("must not hold line breaks or control characters")
@@ -133,7 +147,8 @@ Usd = Annotated[
     Decimal,
     BeforeValidator(_money, json_schema_input_type=float | str),
 ]
-Day = Annotated[date, BeforeValidator(_day)]
+Moment = Annotated[date | datetime, BeforeValidator(_moment)]
+"""A day, or a time with its zone."""
 Seconds = Annotated[Number, Field(gt=0, le=_YEAR_S)]
 SecondsOrZero = Annotated[Number, Field(ge=0, le=_YEAR_S)]
 Count = Annotated[Whole, Field(ge=1)]

@@ -37,7 +37,11 @@ class ServerSettings(Section):
     port: Annotated[Whole, Field(ge=0, le=65535)] = Field(
         default=8080, description="Port to listen on; change it where it is taken, 0 picks a free one."
     )
-    workers: Count = Field(default=1, description="Processes; raise it when one core is not enough.")
+    workers: Count = Field(
+        default=1,
+        description="Processes; raise it when one core is not enough. More than one need a Redis in"
+        " storage.url.",
+    )
     admin_token: Annotated[OptionalSecret, AfterValidator(_long)] = Field(
         default=None,
         description="Opens the admin API to whoever holds this token (at least 32 characters); without it"
@@ -46,6 +50,11 @@ class ServerSettings(Section):
     max_body_bytes: Count = Field(
         default=10485760,
         description="Largest request body; raise it for big images, lower it to save memory.",
+    )
+    max_memory_bytes: Count | None = Field(
+        default=None,
+        description="Memory that one process may use: requests are refused from 85 % of it on, connections"
+        " closed from 92 %, refused from 95 %. Absent: a worker's share of what the control group allows.",
     )
     pre_stop_s: SecondsOrZero = Field(
         default=0.0,

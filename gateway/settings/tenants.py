@@ -6,27 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.settings.section import Count, Day, Flag, Name, NameOrAll, Number, Section, Text, Usd
+from gateway.settings.section import Count, Flag, Moment, Name, NameOrAll, Number, Section, Text, Usd
 
-
-class KeySettings(Section):
-    """A virtual key, known by its hash alone."""
-
-    id: Name = Field(description="Name of the key in the ledger and in metrics.")
-    hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] = Field(
-        description="sha256: and the hash of the secret; llm-gateway keys new makes both."
-    )
-    expires: Day | None = Field(
-        default=None,
-        description="Last day (UTC) on which the key works; set it for keys that leave the house.",
-    )
-    models: tuple[NameOrAll, ...] | None = Field(
-        default=None, description="Models that this key may use, to give it less than its tenant."
-    )
-    tags: dict[Text, Text] = Field(
-        default_factory=dict,
-        description="Cost tags of every request of this key; clients cannot change them.",
-    )
+MOST_USD = 9_000_000_000
+"""Counted in nano-dollars, more would not fit into 63 bits."""
 
 
 class LimitsSettings(Section):
@@ -48,13 +31,45 @@ class LimitsSettings(Section):
 class BudgetSettings(Section):
     """Money that may be spent."""
 
-    usd: Usd = Field(description="US dollars that may be spent in a period.")
+    usd: Annotated[Usd, Field(le=MOST_USD)] = Field(description="US dollars that may be spent in a period.")
     period: Literal["hour", "day", "week", "month", "total"] = Field(
         default="month", description="When spending starts again at zero, in UTC; total never does."
     )
     alert_at: tuple[Annotated[Number, Field(gt=0, le=1)], ...] = Field(
         default=(),
         description="Shares of the budget at which an alert is given; add some to hear of it in time.",
+    )
+
+
+class KeySettings(Section):
+    """A virtual key, known by its hash alone."""
+
+    id: Name = Field(description="Name of the key in the ledger and in metrics.")
+    hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] = Field(
+        description="sha256: and the hash of the secret; llm-gateway keys new makes both."
+    )
+    expires: Moment | None = Field(
+        default=None,
+        description="Last day (UTC) on which the key works, or a time; set it for keys that leave the "
+        "house.",
+    )
+    models: tuple[NameOrAll, ...] | None = Field(
+        default=None, description="Models that this key may use, to give it less than its tenant."
+    )
+    tags: dict[Text, Text] = Field(
+        default_factory=dict,
+        description="Cost tags of every request of this key; clients cannot change them.",
+    )
+    strict: Flag = Field(
+        default=False,
+        description="Refuses this key when revocations have not been heard of for 60 s, because the store "
+        "is away.",
+    )
+    limits: LimitsSettings | None = Field(
+        default=None, description="Rates of this key alone, to give it a part of its tenant's."
+    )
+    budget: BudgetSettings | None = Field(
+        default=None, description="Most that this key may spend of its tenant's budget."
     )
 
 
@@ -107,6 +122,18 @@ class TenantSettings(Section):
     budget: BudgetSettings | None = Field(
         default=None, description="Most that the tenant may spend; absent, there is no bound."
     )
+    feature_limits: dict[Text, LimitsSettings] = Field(
+        default_factory=dict,
+        description="Rates by the cost tag feature, so that one feature starves no other.",
+    )
+    feature_budgets: dict[Text, BudgetSettings] = Field(
+        default_factory=dict, description="Budgets by the cost tag feature, to know what each may cost."
+    )
+    user_limits: LimitsSettings | None = Field(
+        default=None,
+        description="Rates of each user that the cost tag user names, against single heavy ones.",
+    )
+    user_budget: BudgetSettings | None = Field(default=None, description="Most that each user may spend.")
     redaction: RedactionSettings = Field(
         default_factory=RedactionSettings, description="Keeps personal data from providers."
     )

@@ -106,6 +106,10 @@ class Family(Generic[C]):
             for values in [values for values in self._children if not keep(values[index])]:
                 del self._children[values]
 
+    def drop(self, *values: str) -> None:
+        """Drops the child of these label values, if there is one."""
+        self._children.pop(values, None)
+
     def children(self) -> list[tuple[tuple[str, ...], C]]:
         """A copy that another thread may walk."""
         return list(self._children.items())
@@ -135,11 +139,12 @@ def histograms(family: Family[Distribution]) -> Metric:
     for values, child in family.children():
         counts = child.counts[:]
         if any(counts) or not family.sparse:
-            metric.add_metric(values, _cumulative(child.bounds, counts), child.sum)
+            metric.add_metric(values, cumulative(child.bounds, counts), child.sum)
     return metric
 
 
-def _cumulative(bounds: Iterable[float], counts: list[int]) -> list[tuple[str, float]]:
+def cumulative(bounds: Iterable[float], counts: list[int]) -> list[tuple[str, float]]:
+    """As the exposition has them: ``(le, count)``."""
     total = 0
     buckets: list[tuple[str, float]] = []
     for bound, count in zip([*bounds, float("inf")], counts, strict=True):

@@ -29,6 +29,7 @@ from gateway.telemetry.families import (
     gauges,
     histograms,
 )
+from gateway.telemetry.merging import Row, counter_row, gauge_row, histogram_row, rows_of
 from gateway.telemetry.route_metrics import CostSource, RouteMetrics
 
 OTHER = "other"
@@ -99,6 +100,8 @@ OVERHEAD_BUCKETS_S = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
 )
 
+PROPAGATION_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+
 __all__ = ["CODES", "CostSource", "Metrics", "OPERATIONS", "OTHER", "RouteMetrics"]
 
 Shown = Callable[[], Metric]
@@ -122,6 +125,8 @@ class Metrics(Collector):
         self._registry = registry
         self._operations = frozenset(operations)
         self._shown: list[tuple[Family[Count] | Family[Level] | Family[Distribution], Shown]] = []
+        self._rows: list[Callable[[], Row]] = []
+        self._kept: dict[str, Collection[str]] = {}
         self._routes: dict[tuple[str, ...], RouteMetrics] = {}
         self._declare_requests()
         self._declare_money()
@@ -129,8 +134,8 @@ class Metrics(Collector):
         self._declare_control()
         self._declare_storage()
         registry.register(self)
-        for process_collector in (ProcessCollector, PlatformCollector, GCCollector):
-            process_collector(registry=registry)
+        process = (ProcessCollector, PlatformCollector, GCCollector)
+        self._process: list[Collector] = [one(registry=registry) for one in process]
 
     def _declare_requests(self) -> None:
         duration = "Time of a whole request, from its head to the last byte of the answer."
@@ -164,6 +169,10 @@ class Metrics(Collector):
         self.event_loop_lag = self._gauge(
             "gateway_event_loop_lag_seconds", "Largest lag of the event loop in the last minute."
         ).child()
+        self.memory_pressure = self._gauge(
+            "gateway_memory_pressure",
+            "Memory: 0 enough, 1 requests are refused, 2 connections are closed, 3 and refused.",
+        ).child()
 
     def _declare_money(self) -> None:
         cost = "What providers bill, in US dollars."
@@ -182,6 +191,8 @@ class Metrics(Collector):
         ).child()
         remaining = "Budget left: the limit less what is spent and reserved, fleet-wide."
         self.budget_remaining = self._gauge("gateway_budget_remaining_usd", remaining, "tenant")
+        alerts = "Thresholds of budgets that were crossed."
+        self.budget_alerts = self._counter("gateway_budget_alerts", alerts, "tenant", "share")
 
     def _declare_upstreams(self) -> None:
         self.attempts = self._counter(
@@ -207,9 +218,14 @@ class Metrics(Collector):
         skipped = "Texts that were not searched for personal data."
         self.redaction_skipped = self._counter("gateway_redaction_skipped", skipped, "reason")
         self.kill_switch = self._gauge("gateway_kill_switch", "Kill switches that are on.", "scope", "name")
-        self.kill_switch_propagation = self._gauge(
+        self.kill_switch_propagation = self._histogram(
             "gateway_kill_switch_propagation_seconds",
-            "Time from the change of a kill switch until this process obeyed it, the last one.",
+            "Time from the change of a kill switch until this process obeyed it.",
+            PROPAGATION_BUCKETS_S,
+        ).child()
+        self.control_stale = self._gauge(
+            "gateway_control_stale_seconds",
+            "Time since kill switches and revocations were last heard of; 0 while they are.",
         ).child()
         self.config_reloads = self._counter(
             "gateway_config_reloads",
@@ -226,7 +242,7 @@ class Metrics(Collector):
             "gateway_storage_errors",
             "Failed operations of the store and of the ledger.",
             "operation",
-            known=("ledger",),
+            known=("ledger", "control"),
         )
         self.storage_degraded = self._gauge(
             "gateway_storage_degraded", "1 while the store or the ledger does not work."
@@ -281,6 +297,7 @@ class Metrics(Collector):
         kept = {"tenant": {*tenants, OTHER}, "model": {*models, OTHER}}
         kept |= {"deployment": {*deployments, OTHER}}
         kept |= {"to": kept["model"], "gen_ai_request_model": kept["model"]}
+        self._kept = dict(kept)
         for family, _ in self._shown:
             for label, names in kept.items():
                 family.forget(label, names.__contains__)
@@ -293,6 +310,15 @@ class Metrics(Collector):
     def render(self) -> bytes:
         """The text exposition. Takes ≈ 0.2 ms a histogram child: call it off the event loop."""
         return generate_latest(self._registry)
+
+    def rows(self) -> list[Row]:
+        """All there is, to be added to that of other processes; as ``render`` for any thread."""
+        return [row() for row in self._rows] + [row for one in self._process for row in rows_of(one)]
+
+    def keeps(self, labels: tuple[str, ...], values: tuple[str, ...]) -> bool:
+        """Whether a series is of what is configured: dead processes may have counted more."""
+        named = zip(labels, values, strict=True)
+        return all(value in self._kept[name] for name, value in named if name in self._kept)
 
     def collect(self) -> Iterable[Metric]:
         return [show() for _, show in self._shown]
@@ -308,11 +334,13 @@ class Metrics(Collector):
         for value in known:
             family.child(value)
         self._shown.append((family, partial(counters, family, divisor=divisor)))
+        self._rows.append(partial(counter_row, family, divisor))
         return family
 
     def _gauge(self, name: str, text: str, *labels: str) -> Family[Level]:
         family = Family(name, text, labels, Level, sparse=False)
         self._shown.append((family, partial(gauges, family)))
+        self._rows.append(partial(gauge_row, family))
         return family
 
     def _histogram(
@@ -320,4 +348,5 @@ class Metrics(Collector):
     ) -> Family[Distribution]:
         family = Family(name, text, labels, partial(Distribution, bounds), sparse=True)
         self._shown.append((family, partial(histograms, family)))
+        self._rows.append(partial(histogram_row, family, bounds))
         return family

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,7 +15,8 @@ _BROKEN_PAUSE_S = 0.2
 
 
 class LineSink:
-    """Writes whole lines to ``fd`` in batches, at most every 20 ms.
+    """Writes whole lines to ``fd`` in batches, at most every 20 ms; those of several processes do not mix
+    in a pipe as long as none is longer than ``PIPE_BUF``.
 
     ``notice``: makes the line that tells how many lines were dropped since the last such line.
     """
@@ -22,6 +24,7 @@ class LineSink:
     def __init__(self, fd: int, max_lines: int, max_bytes: int, notice: Callable[[int], bytes]) -> None:
         self.dropped = 0
         self._fd, self._notice = fd, notice
+        self._most = select.PIPE_BUF if _is_pipe(fd) else _BATCH_BYTES
         self._max_lines, self._max_bytes = max_lines, max_bytes
         self._lines: deque[bytes] = deque()
         self._bytes = 0
@@ -94,7 +97,7 @@ class LineSink:
         rest = b"\n" + lines if self._inside_line else lines
         while rest:
             try:
-                written = os.write(self._fd, rest)
+                written = os.write(self._fd, rest[: self._whole(rest)])
             except BlockingIOError:
                 if not self._wait_writable():
                     return rest
@@ -105,6 +108,13 @@ class LineSink:
             rest = rest[written:]
         return b""
 
+    def _whole(self, lines: bytes) -> int:
+        """The size of the first lines that may be written at once."""
+        if len(lines) <= self._most:
+            return len(lines)
+        end = lines.rfind(b"\n", 0, self._most) + 1
+        return end or lines.find(b"\n") + 1 or len(lines)
+
     def _wait_writable(self) -> bool:
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
@@ -112,3 +122,10 @@ class LineSink:
             if self._abandoned:
                 return False
         return True
+
+
+def _is_pipe(fd: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(fd).st_mode)
+    except OSError:
+        return False

@@ -6,7 +6,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from .processes import Cores
 from .wire import Target, ask
 
 START_S = 60.0
+BESIDE_S = 0.5
 _ADDRESS = re.compile(r"listening on http://\S*:(\d+)")
 _POLL_S = 0.005
 
@@ -55,6 +56,7 @@ def started(peer: Peer, cores: Cores, folder: Path, provider: int) -> Iterator[R
         yield Running(Target(provider), [], None)
         return
     log = folder / "gateway.log"
+    beside = [_beside(command, cores, folder) for command in launch.beside]
     begin = time.perf_counter()
     process = processes.spawn(launch.command, core=cores.gateway, log=log, env=launch.env, cwd=folder)
     try:
@@ -65,6 +67,14 @@ def started(peer: Peer, cores: Cores, folder: Path, provider: int) -> Iterator[R
         yield Running(target, processes.tree(process.pid), startup_s)
     finally:
         processes.stop(process)
+        for other in beside:
+            processes.stop(other)
+
+
+def _beside(command: Sequence[str], cores: Cores, folder: Path) -> subprocess.Popen[str]:
+    process = processes.spawn(command, core=cores.load, log=folder / "beside.log", cwd=folder)
+    time.sleep(BESIDE_S)
+    return process
 
 
 def _free_port() -> int:

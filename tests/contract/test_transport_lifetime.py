@@ -104,6 +104,23 @@ async def test_abort_before_open(rig: Rig) -> None:
 
 
 @every_engine
+async def test_it_is_known_whether_anything_was_asked(rig: Rig) -> None:
+    with black_hole() as port:
+        call = rig.transport.call(rig.target(port), b"")
+        later(0.2, call, Given())
+        with pytest.raises((Given, UpstreamError)):
+            await call.open(5.0)
+        assert not call.asked
+    server = await rig.serve(silence)
+    call = rig.transport.call(rig.target(server.port), b"")
+    assert not call.asked
+    later(0.2, call, Given())
+    with pytest.raises(Given):
+        await call.open(5.0)
+    assert call.asked
+
+
+@every_engine
 async def test_abort_while_connecting(rig: Rig) -> None:
     with black_hole() as port:
         call = rig.transport.call(rig.target(port), b"")

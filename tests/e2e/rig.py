@@ -137,10 +137,11 @@ class Gateway:
             await client.send(request("/metrics"))
             return (await client.read()).body.decode()
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The ledger, over all writers and days."""
+    def rows(self, kind: str = "exchange") -> list[dict[str, Any]]:
+        """The ledger's rows of a kind, over all writers and days."""
         files = sorted(self.data_dir.glob("ledger/*/????-??-??.jsonl"))
-        return [orjson.loads(line) for file in files for line in _whole_lines(file)]
+        rows = [orjson.loads(line) for file in files for line in _whole_lines(file)]
+        return [row for row in rows if row["kind"] == kind]
 
     def log(self, event: str | None = None) -> list[dict[str, Any]]:
         """What was logged; a line that is no JSON object fails."""

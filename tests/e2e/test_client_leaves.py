@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e.rig import CHAT, Gateway, chat
+from tests.contract.transport_rig import black_hole
+from tests.e2e.rig import CHAT, Gateway, chat, group
 from tests.fakes import answers
 from tests.fakes.answers import chat_stream, chunk, head, open_stream
 from tests.fakes.client import RawClient, request
@@ -41,6 +43,35 @@ async def assert_gone(
     assert (row["outcome"], row["model"], len(row["attempts"])) == ("client_gone", "chat", 1)
     assert (await gateway.line(request_id))["outcome"] == "client_gone"
     return row
+
+
+@pytest.fixture(scope="module")
+def changes() -> Iterator[dict[str, Any]]:
+    with black_hole() as port:
+        nowhere = {"kind": "openai", "base_url": f"http://127.0.0.1:{port}/v1"}
+        yield {
+            "providers": {"nowhere": nowhere, "nowhere-httpx": {**nowhere, "transport": "httpx"}},
+            "models": {
+                name: group(name, timeouts={"connect_s": 10, "first_event_s": 10, "total_s": 20})
+                for name in ("nowhere", "nowhere-httpx")
+            },
+        }
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("model", ["nowhere", "nowhere-httpx"])
+async def test_while_connecting(gateway: Gateway, model: str, stream: bool) -> None:
+    """Nothing was sent to anybody, so nothing is billed."""
+    request_id = f"connecting-{model}-{stream}"
+    async with gateway.client() as client:
+        await begin(gateway, client, request_id, model=model, stream=stream)
+        await asyncio.sleep(0.5)
+        await client.reset()
+    row = await gateway.row(request_id)
+    assert row["outcome"] == "client_gone"
+    assert [one["outcome"] for one in row["attempts"]] == ["left"]
+    assert (row["usage"]["input_tokens"], row["usage"]["output_tokens"]) == (0, 0)
+    assert float(row["cost_usd"]) == 0
 
 
 @pytest.mark.parametrize("leave", ["close", "reset"])

@@ -158,7 +158,7 @@ def test_help_teaches(words: tuple[str, ...], taught: tuple[str, ...]) -> None:
         (("serve", "--config", "x", "--port", "70000"), "--port"),
         (("serve", "--config", "x", "--port", "http"), "--port"),
         (("serve", "--config", "x", "--workers", "0"), "--workers"),
-        (("serve", "--config", "x", "--workers", "2"), "not built yet"),
+        (("serve", "--config", "x", "--workers", "some"), "--workers"),
         (("check", "--confg", "x"), "--config"),
         (("check", "--config"), "requires an argument"),
         (("demo", "extra"), "extra"),
@@ -174,6 +174,12 @@ def test_wrong_usage(words: tuple[str, ...], said: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_several_workers_without_a_store(tmp_path: Path) -> None:
+    done = command("serve", "--config", str(served_config(tmp_path)), "--workers", "2", "--port", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--workers" in done.stderr and "storage.url" in done.stderr and "memory://" in done.stderr
 
 
 def test_the_version() -> None:

@@ -146,6 +146,34 @@ async def test_an_aborted_answer_does_not_look_complete(gateway: Gateway, upstre
     assert not any(b'"abort"' in raw for raw in got.events)
 
 
+@pytest.mark.parametrize("stream_asked", [True, False])
+@pytest.mark.parametrize("events", [True, False])
+@pytest.mark.parametrize(
+    ("said", "shown"), [("eos_token", "stop"), ("MAX_TOKENS", "length"), ("tool_use", "tool_calls")]
+)
+async def test_a_finish_reason_of_its_own(
+    gateway: Gateway, upstream: Upstream, said: str, shown: str, events: bool, stream_asked: bool
+) -> None:
+    """Clients know five words; others are put into one of these, however the answer came."""
+    if events:
+        upstream.next(*stream([chunk({"content": "a"}), chunk({}, finish=said), DONE]))
+    else:
+        upstream.next(send(json_answer(chat_body("a", finish=said))))
+    got = await gateway.chat(stream=stream_asked)
+    assert got.status == 200
+    natives = [orjson.loads(raw) for raw in got.events if raw != b"[DONE]"] or [got.json()]
+    found = [choice["finish_reason"] for native in natives for choice in native["choices"]]
+    assert [reason for reason in found if reason] == [shown]
+    if stream_asked:
+        assert got.events[-1] == b"[DONE]"
+
+
+async def test_a_body_that_was_given_up(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.next(send(json_answer(chat_body("half", finish="cancelled"))))
+    got = await gateway.chat()
+    assert (got.status, got.code) == (502, "upstream_error")
+
+
 async def test_one_of_two_choices_is_missing(gateway: Gateway, upstream: Upstream) -> None:
     """Every choice has to finish; half of them is a cut answer."""
     events = [chunk({"content": "a"}), chunk({"content": "b"}, index=1), chunk({}, finish="stop")]

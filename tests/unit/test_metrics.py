@@ -38,6 +38,7 @@ PROMISED = {
     "gateway_cache_requests_total": {"model", "result"},
     "gateway_kill_switch": {"scope", "name"},
     "gateway_kill_switch_propagation_seconds": set(),
+    "gateway_control_stale_seconds": set(),
     "gateway_storage_errors_total": {"operation"},
     "gateway_storage_degraded": set(),
     "gateway_settlements_total": {"source"},
@@ -46,6 +47,7 @@ PROMISED = {
     "gateway_config_info": {"hash"},
     "gateway_unpriced_tokens_total": {"model"},
     "gateway_event_loop_lag_seconds": set(),
+    "gateway_memory_pressure": set(),
 }
 
 
@@ -94,6 +96,7 @@ def use_everything(metrics: Metrics) -> None:
     metrics.cooldown.child("gpt-4o-1").set(1.5)
     metrics.budget_remaining.child("acme").set(99.5)
     metrics.kill_switch.child("all", "").set(1)
+    metrics.kill_switch_propagation.observe(0.1)
     metrics.set_config("abc123")
 
 

@@ -94,7 +94,16 @@ def test_the_shipped_configuration_loads_without_any_environment() -> None:
 def test_the_shipped_configuration_is_valid_without_its_comments_too() -> None:
     """What is shown in comments and is not marked as to come must work when it is uncommented."""
     text = (CONFIG / "routing.yaml").read_text()
-    for line in ("price: {", "stream_usage: false", "transport: httpx", "proxy: http", "ca_file: /etc"):
+    for line in (
+        "price: {",
+        "quota: {",
+        "stream_usage: false",
+        "prefill: message",
+        "on_cut: continue",
+        "transport: httpx",
+        "proxy: http",
+        "ca_file: /etc",
+    ):
         assert f"# {line}" in text
         text = text.replace(f"# {line}", line)
     tenants = (CONFIG / "tenants.yaml").read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .direct import Direct
-from .gateway import Gateway
+from .gateway import Gateway, WithLimits, WithRedis
 from .litellm import LiteLLM
 from .nginx import Nginx
 from .peer import Launch, NotInstalled, Peer
@@ -15,4 +15,4 @@ __all__ = ["Launch", "NotInstalled", "Peer", "all_peers"]
 
 def all_peers() -> list[Peer]:
     """One of each."""
-    return [Direct(), Nginx(), Gateway(), TensorZero(), LiteLLM(), Portkey()]
+    return [Direct(), Nginx(), Gateway(), WithLimits(), WithRedis(), TensorZero(), LiteLLM(), Portkey()]

@@ -24,7 +24,8 @@ class NotInstalled(Exception):
 class Launch:
     """How to start a gateway, and how to talk to it.
 
-    ``port`` is None where the gateway picks one and prints its address.
+    ``port`` is None where the gateway picks one and prints its address. ``beside``: what must run for
+    it, on the other core.
     """
 
     command: Sequence[str]
@@ -33,6 +34,7 @@ class Launch:
     path: str = "/v1/chat/completions"
     headers: Mapping[str, str] = field(default_factory=dict)
     model_prefix: str = ""
+    beside: Sequence[Sequence[str]] = ()
 
 
 class Peer(Protocol):
