@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from gateway.accounting.follow import Follower
 from gateway.accounting.journal import Journal, claim_writer
-from gateway.accounting.pricing import PriceTableError
 from gateway.accounting.settle import Settler
 from gateway.accounting.settlement import Books
 from gateway.admission_parts import AdmissionParts
@@ -44,7 +45,7 @@ from gateway.middleware.measure import Measure
 from gateway.middleware.models import Models
 from gateway.middleware.receive import Receive
 from gateway.pipeline import Pipeline
-from gateway.reload import ConfigWatch
+from gateway.reload import Reload, check_restart
 from gateway.routing.breaker import State
 from gateway.routing.deployment import Deployment
 from gateway.routing.health import Learned
@@ -52,7 +53,7 @@ from gateway.routing.leasing import Metering
 from gateway.routing.peers import Peers
 from gateway.routing.quota import Quotas
 from gateway.runtime import Snapshot
-from gateway.settings import ConfigInvalid, Settings
+from gateway.settings import Settings
 from gateway.stage import Middleware
 from gateway.storage.interface import Fund
 from gateway.storage.opening import open_store
@@ -83,10 +84,8 @@ class App:
     ) -> None:
         loop = asyncio.get_running_loop()
         self._settings = settings
-        self._load = load
         self._log = log
         self._draining = False
-        self._rejected: str | None = None
         self._secrets: set[bytes] = set()
         self.metrics = Metrics(CollectorRegistry(auto_describe=False))
         self._tasks = Tasks(self._failed)
@@ -122,9 +121,7 @@ class App:
         metering = Metering(self.store, lambda: fleet.fleet, self._tasks.spawn)
         self._builder = Builder(self._transports, self._learned, self.metrics, Quotas(metering))
         self.snapshot = self._build(settings)
-        self._watch = None if path is None else ConfigWatch(path, self.reload)
-        self._reloading: asyncio.Task[None] | None = None
-        self._reload_asked = False
+        self._reload = Reload(load, path, self._adopt, self._tasks, log, self.metrics)
         pipeline = Pipeline(self.chain(), self.dispatch, self._failed)
         spend = spend_router(self.follower.source, self.follower.catch_up)
         control = control_router(self.operators.control, lambda: self.snapshot, log, self._admin_token)
@@ -171,8 +168,7 @@ class App:
         self._lag.start(self.concurrency.observe)
         self._tasks.spawn(self._close_idle(), "idle connections")
         self._tasks.spawn(watch(self.memory), "memory")
-        if self._watch is not None:
-            self._tasks.spawn(self._watch.run(), "configuration watch")
+        self._reload.start()
 
     def drain(self) -> None:
         """Not ready any more; what runs goes on."""
@@ -204,58 +200,13 @@ class App:
             raise RowsLost(f"{len(lost)} rows of the ledger could not be written; they are in the log")
 
     def reload(self) -> None:
-        """Takes up the files as they are now, in the background; one change at a time."""
-        self._reload_asked = True
-        if self._reloading is None or self._reloading.done():
-            self._reloading = self._tasks.spawn(self._reload_while_asked(), "reload")
+        """Takes up the files as they are now, in the background."""
+        self._reload.ask()
 
-    async def _reload_while_asked(self) -> None:
-        while self._reload_asked:
-            self._reload_asked = False
-            if self._watch is not None:
-                self._watch.mark()
-            await self._reload()
-
-    async def _reload(self) -> None:
-        try:
-            settings = await asyncio.to_thread(self._load)
-            self._check_restart(settings)
-        except ConfigInvalid as invalid:
-            places = [f"{Path(one.file).name}:{one.line}: {one.key_path}" for one in invalid.faults]
-            self._rejected = "; ".join(places)  # readiness is public: what is wrong stands in the log
-            self._reject([str(fault) for fault in invalid.faults])
-            return
-        except RestartNeeded as needed:
-            self._rejected = str(needed)
-            self._reject([self._rejected])
-            return
-        try:
-            self.snapshot = self._build(settings)
-        except PriceTableError as error:
-            self._rejected = str(error)
-            self._reject([self._rejected])
-            return
+    def _adopt(self, settings: Settings) -> None:
+        check_restart(self._settings, settings)
+        self.snapshot = self._build(settings)
         self._settings = settings
-        self._rejected = None
-        self.metrics.config_reloads.child("ok").inc()
-        self._log.event("config_reloaded", hash=settings.digest)
-
-    def _reject(self, faults: list[str]) -> None:
-        self.metrics.config_reloads.child("rejected").inc()
-        for fault in faults:
-            self._log.event("config_rejected", level="error", fault=fault)
-
-    def _check_restart(self, settings: Settings) -> None:
-        old, new = self._settings, settings
-        changed = [
-            f"server.{name}"
-            for name in ("host", "port", "workers")
-            if getattr(old.server, name) != getattr(new.server, name)
-        ]
-        if old.storage != new.storage:
-            changed.append("storage")
-        if changed:
-            raise RestartNeeded(f"needs restart: {', '.join(changed)} cannot change while serving")
 
     def _build(self, settings: Settings) -> Snapshot:
         snapshot = self._builder.build(settings)
@@ -315,7 +266,7 @@ class App:
         state: dict[str, Any] = {
             "ready": not reasons,
             "reasons": reasons,
-            "config": {"hash": self.snapshot.digest, "rejected": self._rejected},
+            "config": {"hash": self.snapshot.digest, "rejected": self._reload.rejected},
             "storage": {"degraded": self.store.lost is not None, "lost": self.store.lost},
             "control": {"stale_s": round(self.operators.control.watch.stale_s(), 3)},
         }
@@ -361,15 +312,20 @@ class RowsLost(Exception):
     """The ledger could not be written before the end."""
 
 
-class RestartNeeded(Exception):
-    """A valid configuration that cannot be taken up while serving."""
+def password_of(url: SecretStr) -> SecretStr | None:
+    """What an URL holds that must never be seen."""
+    try:
+        password = urlsplit(url.get_secret_value()).password
+    except ValueError:
+        return None
+    return None if not password else SecretStr(unquote(password))
 
 
 def secrets_of(settings: Settings) -> list[bytes]:
     """What must never be seen in a log."""
     providers = settings.providers.values()
     keys = [one.api_key for one in providers] + [one.proxy for one in providers]
-    keys.append(settings.server.admin_token)
+    keys += [settings.server.admin_token, settings.alerts.webhook_url, password_of(settings.storage.url)]
     return [key.get_secret_value().encode() for key in keys if key is not None]
 
 

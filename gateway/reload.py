@@ -6,6 +6,12 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.accounting.pricing import PriceTableError
+from gateway.settings import ConfigInvalid, Settings
+from gateway.tasks import Tasks
+from gateway.telemetry.log import Log
+from gateway.telemetry.metrics import Metrics
+
 POLL_S = 0.5
 
 Stamp = tuple[tuple[str, int, int, int], ...]
@@ -53,3 +59,84 @@ class ConfigWatch:
             if now != self._seen and now == last:
                 self._changed()
             last = now
+
+
+class RestartNeeded(Exception):
+    """A valid configuration that cannot be taken up while serving."""
+
+
+def check_restart(old: Settings, new: Settings) -> None:
+    """Raises ``RestartNeeded`` for a change that a running process cannot make."""
+    changed = [
+        f"server.{name}"
+        for name in ("host", "port", "workers")
+        if getattr(old.server, name) != getattr(new.server, name)
+    ]
+    if old.storage != new.storage:
+        changed.append("storage")
+    if changed:
+        raise RestartNeeded(f"needs restart: {', '.join(changed)} cannot change while serving")
+
+
+class Reload:
+    """One change at a time. ``load`` reads the configuration; ``adopt`` swaps it in, and raises
+    ``PriceTableError`` and ``RestartNeeded`` where it cannot. ``rejected``: why the last one was not
+    taken up, for readiness, which is public: what is wrong stands in the log.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Settings],
+        path: Path | None,
+        adopt: Callable[[Settings], None],
+        tasks: Tasks,
+        log: Log,
+        metrics: Metrics,
+    ) -> None:
+        self.rejected: str | None = None
+        self._load = load
+        self._adopt = adopt
+        self._tasks = tasks
+        self._log = log
+        self._metrics = metrics
+        self._watch = None if path is None else ConfigWatch(path, self.ask)
+        self._running: asyncio.Task[None] | None = None
+        self._asked = False
+
+    def start(self) -> None:
+        if self._watch is not None:
+            self._tasks.spawn(self._watch.run(), "configuration watch")
+
+    def ask(self) -> None:
+        """Takes up the files as they are now, in the background."""
+        self._asked = True
+        if self._running is None or self._running.done():
+            self._running = self._tasks.spawn(self._while_asked(), "reload")
+
+    async def _while_asked(self) -> None:
+        while self._asked:
+            self._asked = False
+            if self._watch is not None:
+                self._watch.mark()
+            await self._once()
+
+    async def _once(self) -> None:
+        try:
+            settings = await asyncio.to_thread(self._load)
+            self._adopt(settings)
+        except ConfigInvalid as invalid:
+            places = [f"{Path(one.file).name}:{one.line}: {one.key_path}" for one in invalid.faults]
+            self._reject("; ".join(places), [str(fault) for fault in invalid.faults])
+            return
+        except (RestartNeeded, PriceTableError) as error:
+            self._reject(str(error), [str(error)])
+            return
+        self.rejected = None
+        self._metrics.config_reloads.child("ok").inc()
+        self._log.event("config_reloaded", hash=settings.digest)
+
+    def _reject(self, public: str, faults: list[str]) -> None:
+        self.rejected = public
+        self._metrics.config_reloads.child("rejected").inc()
+        for fault in faults:
+            self._log.event("config_rejected", level="error", fault=fault)

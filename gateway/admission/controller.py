@@ -337,7 +337,8 @@ class AdmissionController:
             spent, opened = account.totals(), list(account.open.values())
             account.doubtful = False
             former = not account.ever_known
-            lost = not former or any(one.total_nanousd for one in spent)
+            known_before = not former or any(one.total_nanousd for one in spent)
+            lost = self._store.shared and known_before  # else there is nobody to wait for
             report = await self._store.register(account.tenant, opened, spent, lost=lost)
             account.known = account.ever_known = True
             account.registered_s = time.monotonic()

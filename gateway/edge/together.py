@@ -8,7 +8,7 @@ from typing import Any
 from gateway.edge.admin import DeploymentState
 from gateway.edge.line import Told
 
-SILENT_S = 5.0
+SILENT_S = 3.0
 """A worker that has not said anything for so long is not ready; it says something every second."""
 _BREAKERS = ("closed", "half-open", "open")
 

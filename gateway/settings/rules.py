@@ -139,7 +139,12 @@ def _models_of_tenants(tree: Tree, faults: Faults) -> None:
             for index, model in enumerate(tree.items(*path)):
                 if model != "*":
                     _named(tree, faults, (*path, index), names, "a model group or alias")
+        seen: dict[object, str] = {}
         for model in tree.section(*here, "model_limits"):
+            group = tree.section("aliases").get(model, model)
+            if group in seen:
+                faults.add((*here, "model_limits", model), f"is the same model as {seen[group]}")
+            seen.setdefault(group, model)
             if model not in names:
                 faults.add(
                     (*here, "model_limits", model),
