@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from gateway.accounting.follow import Follower
 from gateway.accounting.journal import Journal, claim_writer
+from gateway.accounting.recovery import recovered_row
 from gateway.accounting.settle import Settler
 from gateway.accounting.settlement import Books
 from gateway.admission_parts import AdmissionParts
@@ -108,6 +109,7 @@ class App:
             log,
             self.metrics,
             self._tasks,
+            self._left_open,
         )
         self.idempotency = Idempotency(self.store, self._tasks.spawn)
         self._books = Books(self.journal, log, self.metrics, self.admission.controller.settle)
@@ -249,6 +251,17 @@ class App:
     def _swept(self, note: bytes) -> None:
         """Another writer has died with this open."""
         self._tasks.spawn(self.follower.tell_swept(note), "swept")
+
+    def _left_open(self, notes: list[bytes]) -> None:
+        self._tasks.spawn(self._write_left(notes), "left open")
+
+    async def _write_left(self, notes: list[bytes]) -> None:
+        """What a former life of this writer had admitted and not written down gets its rows."""
+        for facts in await self.follower.unwritten(notes):
+            row = recovered_row([facts], time.time())
+            row["attempts"] = []
+            self.journal.append(row)
+            self.admission.count(facts)
 
     def _spent(self, tenant: str, fund: Fund) -> int:
         """Nano-dollars that this writer has spent of a tenant's fund, by its ledger."""

@@ -9,11 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
+
 from gateway.accounting.adoption import Adoption
 from gateway.accounting.day_files import Report
 from gateway.accounting.fleet import Fleet, put_swept
 from gateway.accounting.journal import Journal
+from gateway.accounting.reader import ids_since
 from gateway.accounting.sources import FleetStore, Folders, Source
+from gateway.accounting.sums import day_of
 from gateway.accounting.totals import Totals
 from gateway.errors import Unavailable
 from gateway.storage.interface import Store, StoreLost
@@ -25,6 +29,7 @@ SAVE_DUTY = 100
 ADOPT_EVERY_S = 5.0
 """Not at once: processes that start together claim their folders first."""
 LAST_SEND_S = 2.0
+DAY_S = 86400
 DURABLE_WITHIN_S = 2.0
 BATCHES = 16
 """Read without going back to the loop."""
@@ -94,6 +99,14 @@ class Follower:
             await put_swept(self._store, note)
         except (StoreLost, KeyError, TypeError, ValueError) as error:
             self._report("swept_not_told", level="warning", error=str(error))
+
+    async def unwritten(self, notes: list[bytes]) -> list[dict[str, Any]]:
+        """Of what a former life of this writer had open, by the notes of its reservations, what is not in
+        the ledger at all: it died before that was written."""
+        facts = [orjson.loads(note) for note in notes]
+        since = day_of(min((one["admitted"] for one in facts), default=0) - DAY_S)
+        written = await asyncio.to_thread(ids_since, self.totals.folder, since)
+        return [one for one in facts if one["id"] not in written]
 
     async def catch_up(self, timeout_s: float = 1.0) -> None:
         """Returns when everything that was appended so far has been read and, where there is a fleet, sent,

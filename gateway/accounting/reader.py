@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import orjson
 from gateway.accounting.chain import GENESIS, list_days
 
 CHUNK_BYTES = 1 << 19
+_IDS = re.compile(rb'"id":"(\d+)"')
 BATCH_ROWS = 64
 """Half a millisecond's work: after each batch a thread lets others go on."""
 
@@ -171,3 +173,17 @@ def _parse(text: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return row if isinstance(row, dict) and type(row.get("seq")) is int else None
+
+
+def ids_since(folder: Path, day: str) -> set[str]:
+    """The ids of all exchanges with rows in the files from ``day`` on (``2026-11-20``)."""
+    found: set[bytes] = set()
+    for path in list_days(folder):
+        if path.stem >= day:
+            with path.open("rb") as file:
+                rest = b""
+                while chunk := file.read(CHUNK_BYTES):
+                    rest += chunk
+                    found.update(_IDS.findall(rest))
+                    rest = rest[rest.rfind(b"\n") + 1 :]
+    return {one.decode() for one in found}

@@ -17,6 +17,7 @@ from gateway.admission.refusals import refusal, store_away
 from gateway.admission.terms import Bound, Terms
 from gateway.admission.without_store import WithoutStore
 from gateway.storage.interface import (
+    MISSED,
     REBUILD_S,
     Ask,
     Fund,
@@ -287,6 +288,8 @@ class AdmissionController:
             return
 
     def _heard(self, topic: str, message: bytes) -> None:
+        if topic == MISSED:
+            self._store_changed(None)
         account = self._accounts.get(message.decode()) if topic == REBUILD else None
         now_s = time.monotonic()
         if account is not None and account.ever_known and now_s - account.registered_s > REBUILD_S:

@@ -27,8 +27,11 @@ from typing import Literal, Protocol
 
 LEASE_S = 15
 RENEW_S = 5
-REBUILD_S = 0.5
-"""After a loss of memory budgets wait this long, so that every writer has time to register."""
+REBUILD_S = 2.5
+"""After a loss of memory budgets wait this long, so that every writer has time to register: two probes of a
+lost store, or a connection for messages that is made again."""
+MISSED = "missed"
+"""The topic of a message that a process hears when it may have missed some."""
 MAX_NANOUSD = 2**63 - 1
 
 
@@ -144,7 +147,8 @@ class Spent:
 @dataclass(slots=True)
 class Report:
     """``known``: the writer's lease ran; if not, it must register. ``funds``: in the order of ``Spent``.
-    ``swept``: the notes of the reservations that ``renew`` has just swept."""
+    ``swept``: the notes of the reservations that ``renew`` has just swept; from ``register``, of those that
+    this writer had and that are not open any more, also if others have swept them."""
 
     known: bool
     time_us: int

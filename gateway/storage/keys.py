@@ -22,6 +22,8 @@ class TenantKeys:
     __slots__ = (
         "boot",
         "epoch",
+        "left",
+        "left_of",
         "prefix",
         "rate",
         "rebuild",
@@ -46,6 +48,8 @@ class TenantKeys:
         self.reservations = self.reservations_of + writer
         self.swept_of = prefix + "swept:"
         self.swept = self.swept_of + writer
+        self.left_of = prefix + "left:"
+        self.left = self.left_of + writer
         self.rate = prefix + "r:"
         self.slot = prefix + "s:"
 

@@ -37,7 +37,17 @@ class Held(NamedTuple):
 class TenantCounters:
     """All methods are synchronous, so atomic. ``now_us``: epoch microseconds."""
 
-    __slots__ = ("_booted", "_funds", "_held", "_rates", "_rebuilt_us", "_slots", "epoch", "leases")
+    __slots__ = (
+        "_booted",
+        "_funds",
+        "_held",
+        "_left",
+        "_rates",
+        "_rebuilt_us",
+        "_slots",
+        "epoch",
+        "leases",
+    )
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -45,6 +55,7 @@ class TenantCounters:
         self._rebuilt_us = 0
         self.leases: dict[str, int] = {}
         self._held: dict[str, dict[int, Held]] = {}
+        self._left: dict[str, list[bytes]] = {}
         self._rates = Rates()
         self._slots: dict[str, int] = {}
         self._funds = Funds()
@@ -97,13 +108,18 @@ class TenantCounters:
         if lost and not self._booted:
             self._rebuilt_us = now_us + REBUILD_US
         self._booted = True
-        for reservation in self._held.pop(writer, {}).values():
+        left, still = self._left.pop(writer, []), {ask.number for ask in asks}
+        for number, reservation in self._held.pop(writer, {}).items():
             self._free_slots(reservation.slots)
             self._funds.release(reservation.funds)
+            if reservation.note and number not in still:
+                left.append(reservation.note)
         self._funds.unsweep(writer)
         self._held[writer] = {ask.number: self._take(ask, now_us) for ask in asks}
         self.leases[writer] = now_us + LEASE_US
-        return self._report(writer, spent, now_us)
+        report = self._report(writer, spent, now_us)
+        report.swept = left
+        return report
 
     def renew(self, writer: str, now_us: int) -> Report:
         report = self._report(writer, (), now_us)
@@ -158,7 +174,10 @@ class TenantCounters:
         for reservation in swept:
             self._free_slots(reservation.slots)
             self._funds.sweep(writer, reservation.funds)
-        return [reservation.note for reservation in swept if reservation.note]
+        notes = [reservation.note for reservation in swept if reservation.note]
+        if notes:
+            self._left[writer] = [*self._left.get(writer, ()), *notes]
+        return notes
 
     def _verdict(self, decision: Decision, ask: Ask, now_us: int, index: int = 0, wait: int = 0) -> Verdict:
         rates = self._rates.states(ask.rates, now_us)

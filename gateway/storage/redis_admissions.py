@@ -61,12 +61,13 @@ class RedisAdmissions:
     ) -> Report:
         names = self._tenant(tenant)
         words = register_words(names, self.writer, open, spent, lost)
-        return report(await self._calls.run(scripts.REGISTER, names.slot_number, words))
+        reply = await self._calls.run(scripts.REGISTER, names.slot_number, words)
+        return Report(reply[0] == 1, reply[1], int(reply[2]), _funds(reply[4:]), reply[3])
 
     async def renew(self, tenant: str) -> Report:
         names = self._tenant(tenant)
         words: list[Word] = [3, names.writers, names.reservations, names.epoch]
-        words += (self.writer, LEASE_US, names.reservations_of, names.swept_of)
+        words += (self.writer, LEASE_US, names.reservations_of, names.swept_of, names.left_of)
         reply = await self._calls.run(scripts.RENEW, names.slot_number, words)
         return Report(reply[0] == 1, reply[1], int(reply[2]), [], reply[3])
 
@@ -131,7 +132,7 @@ def register_words(
     tenant: TenantKeys, writer: str, asks: Sequence[Ask], spent: Sequence[Spent], lost: bool
 ) -> list[Word]:
     names: list[Word] = [tenant.writers, tenant.reservations, tenant.epoch, tenant.rebuild]
-    names += (tenant.boot, tenant.swept)
+    names += (tenant.boot, tenant.swept, tenant.left)
     args: list[Word] = [writer, LEASE_US, REBUILD_US if lost else 0, len(asks), len(spent)]
     for ask in asks:
         args += (ask.number, ask.note, len(ask.slots), len(ask.funds))

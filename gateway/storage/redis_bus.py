@@ -11,7 +11,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from gateway.storage import keys, redis_connect
-from gateway.storage.interface import Heard, StoreLost
+from gateway.storage.interface import MISSED, Heard, StoreLost
 from gateway.storage.redis_url import Address, RedisTarget
 
 AGAIN_S = (0.2, 0.6)
@@ -33,6 +33,7 @@ class Listening:
         self._where = where
         self.heard: list[Heard] = []
         self.subscribed = asyncio.Event()
+        self._was_subscribed = False
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -67,6 +68,9 @@ class Listening:
             quiet = False
             if message["type"] == "subscribe":
                 self.subscribed.set()
+                if self._was_subscribed:
+                    self._hear(packed(MISSED, b""))
+                self._was_subscribed = True
             elif message["type"] == "message":
                 self._hear(message["data"])
 

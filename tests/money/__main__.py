@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +31,8 @@ def main() -> int:
     table.show(found)
     if options.keep:
         print(folder)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
     return 1 if any(one.wrong for one in found) else 0
 
 

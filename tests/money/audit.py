@@ -132,7 +132,7 @@ def _rows(fleet: Fleet, load: Load, ledger: list[dict[str, Any]], found: Found) 
     for row in ledger:
         attempts[row["request_id"]] += len(row["attempts"])
     known = {one.id for one in load.asked}
-    admitted = {one.id for one in load.asked if one.status == 200 or calls[one.id]}
+    admitted = {one.id for one in load.asked if one.status == 200 or calls[one.id] or ids[one.id]}
     lost = [one for one in admitted if not ids[one]]
     double = [one for one, count in ids.items() if count > 1]
     uncertain = {row["request_id"] for row in ledger if _uncertain(row)}

