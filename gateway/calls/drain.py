@@ -58,18 +58,19 @@ class Drains:
 
 
 class Drain:
-    """One Call in a task of its own; a ``Source`` for its exchange. ``kept``: it has outlived that."""
+    """One Call in a task of its own; a ``Source`` for its exchange. ``kept``: it has outlived that, and
+    ends by ``interrupt``."""
 
-    __slots__ = ("_call", "_drains", "_ended", "_interrupt", "_on_end", "_opened", "_queue", "kept")
+    __slots__ = ("_call", "_drains", "_ended", "_on_end", "_opened", "_queue", "interrupt", "kept")
 
     def __init__(self, call: Call, drains: Drains) -> None:
         self._call = call
         self._drains = drains
         self._queue: asyncio.Queue[list[Frame] | Exception] = asyncio.Queue(QUEUED)
         self._opened: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._interrupt = Interrupt()
+        self.interrupt = Interrupt()
         self.kept = self._ended = False
-        self._on_end: Callable[[], None] | None = None
+        self._on_end: list[Callable[[], None]] = []
         drains.spawn(self._run(), "answer")
 
     async def open(self) -> Reply:
@@ -91,25 +92,25 @@ class Drain:
             self._call.close()
 
     def cut(self) -> None:
-        self._interrupt.fire(Reason.CLIENT_GONE)
+        self.interrupt.fire(Reason.CLIENT_GONE)
 
     def keep(self) -> bool:
         """The client has left: whether the answer is read on."""
         if self._ended or not self._drains.take(self):
             return False
         self.kept = True
-        self._interrupt.deadline(asyncio.get_running_loop().time() + self._drains.longest_s)
+        self.interrupt.deadline(asyncio.get_running_loop().time() + self._drains.longest_s)
         while not self._queue.empty():  # whoever waits for room goes on
             self._queue.get_nowait()
         return True
 
     def on_end(self, ended: Callable[[], None]) -> None:
         """``ended`` is called when a kept answer is over."""
-        self._on_end = ended
+        self._on_end.append(ended)
 
     async def _run(self) -> None:
         try:
-            with self._interrupt:
+            with self.interrupt:
                 await self._pump()
         except Interrupted:
             pass
@@ -119,8 +120,8 @@ class Drain:
             if not self._opened.done():
                 self._opened.cancel()
             self._drains.give(self)
-            if self._on_end is not None:
-                self._on_end()
+            for ended in self._on_end:
+                ended()
 
     async def _pump(self) -> None:
         try:

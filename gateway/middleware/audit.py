@@ -31,7 +31,7 @@ class _Record(Stage):
 
     def close(self, outcome: Outcome) -> None:
         exchange = self._exchange
-        self._live.discard(exchange)
+        self._forget(exchange)
         line = self._log.begin("request", "error" if outcome.status == 500 else "info")
         line["request_id"] = exchange.request_id
         line["operation"] = exchange.operation._value_
@@ -56,6 +56,15 @@ class _Record(Stage):
             line["code"] = error.code
             line["detail"] = self._scrubbed(error.detail or error.message)
         self._log.write(line)
+
+    def _forget(self, exchange: Exchange) -> None:
+        """Not running any more, but for an answer that is read on: that can still be ended."""
+        drain, live = exchange.drain, self._live
+        if drain is None or not drain.kept:
+            live.discard(exchange)
+            return
+        exchange.interrupt = drain.interrupt
+        drain.on_end(lambda: live.discard(exchange))
 
     def _scrubbed(self, text: str) -> str:
         """Without secrets of ours, and without the caller's key, which may stand where none belongs."""

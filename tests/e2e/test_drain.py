@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e import routes
-from tests.e2e.operators import ADMIN, admin
+from tests.e2e.operators import ADMIN, admin, kill, unkill
 from tests.e2e.rig import CHAT, Gateway, chat, merged
 from tests.e2e.routes import ANSWER_USD, Providers, gauge, pool, routing, said, whole
 from tests.e2e.served import came, served
@@ -255,6 +255,21 @@ async def test_its_place_is_taken_until_the_end(gateway: Gateway, upstream: Prov
     upstream.once("m-1", *whole(False))
     await asyncio.sleep(0.1)
     assert said(await gateway.ask(CHAT, chat(model="m"), key=key_of("single"))) == "fine"
+
+
+async def test_a_kill_switch_ends_what_is_read_on(gateway: Gateway, upstream: Providers) -> None:
+    upstream.once("m-1", open_stream(*BEGUN), hang())
+    async with gateway.client() as client:
+        await begin(gateway, upstream, client, "killed-drain", "reads", stream=True)
+        await client.read_head()
+        assert await client.read_event()
+        await client.reset()
+    await gateway.line("killed-drain")
+    assert [row for row in gateway.rows() if row["request_id"] == "killed-drain"] == []
+    await kill(gateway, "tenant/reads", cut_streams=True)
+    row = await gateway.row("killed-drain")
+    assert (row["outcome"], row["cost_source"]) == ("client_gone", "estimated")
+    await unkill(gateway, "tenant/reads")
 
 
 async def test_many_at_once(gateway: Gateway, upstream: Providers) -> None:
