@@ -72,8 +72,8 @@ class AdmissionParts:
                 return
 
     def start(self) -> None:
-        self._tasks.spawn(self.controller.run(), "settlements")
-        self._tasks.spawn(self._renew(), "leases")
+        self._tasks.keep(self.controller.run, "settlements")
+        self._tasks.keep(self._renew, "leases")
 
     async def fund_states(self, tenant: str) -> list[tuple[str, Fund, FundState]]:
         """Of all budgets of a tenant that are known beforehand: scope, fund and state. Raises

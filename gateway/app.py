@@ -163,13 +163,13 @@ class App:
     def start(self) -> None:
         self._answers.start(self._tasks)
         self.admission.start()
-        self._tasks.spawn(self.idempotency.run(), "idempotency")
+        self._tasks.keep(self.idempotency.run, "idempotency")
         self.operators.start()
         self._tasks.spawn(self._peers.catch_up(), "breaker news")
         self.follower.start(self._tasks.spawn)
         self._lag.start(self.concurrency.observe)
-        self._tasks.spawn(self._close_idle(), "idle connections")
-        self._tasks.spawn(watch(self.memory), "memory")
+        self._tasks.keep(self._close_idle, "idle connections")
+        self._tasks.keep(lambda: watch(self.memory), "memory")
         self._reload.start()
 
     def drain(self) -> None:

@@ -52,7 +52,7 @@ class ControlParts:
         self._started = True
         if self._tokens is not None:
             self._tokens.start()
-        self._tasks.spawn(self.control.run(), "control state")
+        self._tasks.keep(self.control.run, "control state")
 
     def _verifier(self) -> JwtVerifier:
         if self._tokens is None:

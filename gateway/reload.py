@@ -105,7 +105,7 @@ class Reload:
 
     def start(self) -> None:
         if self._watch is not None:
-            self._tasks.spawn(self._watch.run(), "configuration watch")
+            self._tasks.keep(self._watch.run, "configuration watch")
 
     def ask(self) -> None:
         """Takes up the files as they are now, in the background."""

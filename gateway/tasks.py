@@ -8,6 +8,8 @@ from typing import Any
 
 Failed = Callable[[str, BaseException, str], None]
 
+AGAIN_S = 0.5
+
 
 class Tasks:
     """``failed``: told of an exception that ends a task; the others go on."""
@@ -21,6 +23,18 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    def keep(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+        """For work that never ends: whatever it raises is reported, and it begins again."""
+        return self.spawn(self._kept(work, name), name)
+
+    async def _kept(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        while True:
+            try:
+                await work()
+            except Exception as error:  # the supervisor's guard: one fault must not end it for good
+                self._failed(f"task_failed:{name}", error, "")
+            await asyncio.sleep(AGAIN_S)
 
     async def close(self) -> None:
         """Cancels what still runs and waits for it."""
