@@ -75,11 +75,16 @@ class AdmissionParts:
         self._tasks.keep(self.controller.run, "settlements")
         self._tasks.keep(self._renew, "leases")
 
+    def funds(self) -> list[tuple[str, list[Fund]]]:
+        """The budgets of this moment that are known beforehand, by tenant."""
+        now_s = self.controller.now_s()
+        return [(name, terms.funds(now_s)) for name, terms in self._terms().items()]
+
     async def fund_states(self, tenant: str) -> list[tuple[str, Fund, FundState]]:
         """Of all budgets of a tenant that are known beforehand: scope, fund and state. Raises
         ``StoreLost``."""
-        scopes, now_s = self._terms()[tenant].budget_scopes(), self.controller.now_s()
-        funds = [one.allowance.budget.fund(one.name, now_s) for one in scopes if one.allowance.budget]
+        terms = self._terms()[tenant]
+        scopes, funds = terms.budget_scopes(), terms.funds(self.controller.now_s())
         if not funds:
             return []
         await self.controller.introduce(tenant, funds)

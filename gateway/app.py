@@ -13,10 +13,12 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from gateway.accounting.follow import Follower
+from gateway.accounting.funds import charged_of
 from gateway.accounting.journal import Journal, claim_writer
 from gateway.accounting.recovery import recovered_row
 from gateway.accounting.settle import Settler
 from gateway.accounting.settlement import Books
+from gateway.accounting.writer import FolderLock
 from gateway.admission_parts import AdmissionParts
 from gateway.answers import Answers
 from gateway.building import Builder, Transports
@@ -56,7 +58,6 @@ from gateway.routing.quota import Quotas
 from gateway.runtime import Snapshot
 from gateway.settings import Settings
 from gateway.stage import Middleware
-from gateway.storage.interface import Fund
 from gateway.storage.opening import open_store
 from gateway.tasks import Tasks
 from gateway.telemetry.lag import LagProbe
@@ -66,6 +67,10 @@ from gateway.telemetry.metrics import Metrics
 IN_FLIGHT_BYTES = 256 << 20
 IDLE_CHECK_S = 5.0
 FLUSH_S = 10.0
+ALONE = (
+    "another gateway still runs with {}: with memory:// each would count for itself;"
+    " stop it, name another storage.data_dir, or name a Redis in storage.url"
+)
 
 _STATES: dict[State, int] = {"closed": 0, "half-open": 1, "open": 2}
 
@@ -96,14 +101,19 @@ class App:
         self.memory = Memory(None, self._memory_changed)
         self.uploads = BytesInFlight(max(IN_FLIGHT_BYTES, 4 * settings.server.max_body_bytes))
         self._transports = Transports()
-        self.journal = self._open_journal(Path(settings.storage.data_dir))
-        self.store = open_store(settings.storage.url.get_secret_value(), self.journal.writer)
-        ledger = Path(settings.storage.data_dir) / "ledger"
-        self.follower = Follower(ledger, self.journal, self.store, self._ledger_report)
+        data_dir = Path(settings.storage.data_dir)
+        url = settings.storage.url.get_secret_value()
+        self._alone = FolderLock(data_dir, ALONE.format(data_dir)) if url.startswith("memory:") else None
+        self.journal = self._open_journal(data_dir)
+        self.store = open_store(url, self.journal.writer)
+        ledger = data_dir / "ledger"
+        self.follower = Follower(
+            ledger, self.journal, self.store, lambda: self.admission.funds(), self._ledger_report
+        )
         self.admission = AdmissionParts(
             self.store,
             lambda: self.snapshot.terms,
-            self._spent,
+            lambda tenant, fund: charged_of(self.follower.totals, tenant, fund),
             self._webhook_url,
             self._swept,
             log,
@@ -116,7 +126,6 @@ class App:
         self._settler = Settler(self._failed)
         self.dispatch = Dispatcher(Drains(self._tasks.spawn))
         self._learned = Learned(self._breaker_changed, self.concurrency.share)
-        data_dir = Path(settings.storage.data_dir)
         self.operators = ControlParts(self.store, data_dir, self.live, self._tasks, self.metrics, log)
         self._peers = Peers(self.store, self._learned.all, self._tasks.spawn)
         fleet = self.admission.controller.without_store
@@ -158,6 +167,8 @@ class App:
             self._log.event("storage_warning", level="warning", text=warning)
         await self.operators.control.catch_up_quietly()
         await self.follower.catch_up()  # what a crash left open counts as spent
+        if not self.store.shared:
+            await self.follower.adopt()  # what former processes have spent counts from the first request on
         await self.admission.connect()
 
     def start(self) -> None:
@@ -194,6 +205,8 @@ class App:
         await self.store.aclose()
         self._lag.stop()
         lost = await asyncio.to_thread(self.journal.close, FLUSH_S)
+        if self._alone is not None:
+            self._alone.release()
         await self._answers.close()
         self._log.event("stopped", rows_lost=len(lost))
         for row in lost:
@@ -262,13 +275,6 @@ class App:
             row["attempts"] = []
             self.journal.append(row)
             self.admission.count(facts)
-
-    def _spent(self, tenant: str, fund: Fund) -> int:
-        """Nano-dollars that this writer has spent of a tenant's fund, by its ledger."""
-        kind, _, name = fund.name.rpartition(".")[0].partition(":")
-        key, feature, user = (name if kind == one else None for one in ("k", "f", "u"))
-        period = {"start_s": fund.start_s, "end_s": fund.end_s}
-        return self.follower.totals.charged(tenant, key, feature, user, **period)
 
     def _readiness(self) -> dict[str, Any]:
         reasons = []

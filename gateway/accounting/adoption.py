@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from gateway.accounting.chain import list_days
 from gateway.accounting.day_files import Report
 from gateway.accounting.fleet import Fleet
+from gateway.accounting.funds import charged_of
 from gateway.accounting.journal import Journal
 from gateway.accounting.totals import Totals
 from gateway.accounting.writer import WriterLock, WriterLocked
-from gateway.storage.interface import Store
+from gateway.storage.interface import MISSED, REBUILD, Fund, Spent, Store
 
 _State = tuple[str, int]
+
+Funds = Callable[[], Iterable[tuple[str, list[Fund]]]]
+"""The budgets of this moment, by tenant."""
 
 
 class Adoption:
     """``own``: the writer of this process. A folder is looked at while nobody holds its lock, once for
     each state that it is in."""
 
-    def __init__(self, ledger: Path, own: str, store: Store, report: Report) -> None:
+    def __init__(self, ledger: Path, own: str, store: Store, funds: Funds, report: Report) -> None:
         self._ledger, self._own, self._store, self._report = ledger, own, store, report
+        self._funds = funds
         self._seen: dict[str, _State] = {}
+        store.on_change(self._store_changed)
+        store.listen(self._heard)
 
     async def look(self) -> None:
         """Raises ``StoreLost``; what was not done is done by the next call."""
@@ -53,6 +60,7 @@ class Adoption:
         try:
             totals = Totals(folder, self._report)
             await asyncio.to_thread(_read_all, totals)
+            await self._vouch(folder.name, totals)
             if self._store.shared:
                 await self._send(folder.name, totals)
             await asyncio.to_thread(_leave, totals)
@@ -81,6 +89,23 @@ class Adoption:
             journal.close()
         if rows:
             self._report("ledger_recovered", level="warning", writer=folder.name, rows=len(rows))
+
+    async def _vouch(self, writer: str, totals: Totals) -> None:
+        """What it has spent of budgets counts, also in a store that has never heard of it."""
+        admissions = self._store.on_behalf(writer)
+        for tenant, funds in self._funds():
+            spent = [Spent(fund, charged_of(totals, tenant, fund)) for fund in funds]
+            if any(one.total_nanousd for one in spent):
+                await admissions.register(tenant, (), spent, lost=False)
+
+    def _store_changed(self, lost: str | None) -> None:
+        """A store that comes back may have lost its memory."""
+        if lost is None:
+            self._seen.clear()
+
+    def _heard(self, topic: str, message: bytes) -> None:
+        if topic in (REBUILD, MISSED):
+            self._seen.clear()
 
     async def _send(self, writer: str, totals: Totals) -> None:
         async def threaded(work: Callable[[], Any]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from gateway.accounting.adoption import Adoption
+from gateway.accounting.adoption import Adoption, Funds
 from gateway.accounting.day_files import Report
 from gateway.accounting.fleet import Fleet, put_swept
 from gateway.accounting.journal import Journal
@@ -48,7 +48,7 @@ class Follower:
     ledger cannot be read.
     """
 
-    def __init__(self, ledger: Path, journal: Journal, store: Store, report: Report) -> None:
+    def __init__(self, ledger: Path, journal: Journal, store: Store, funds: Funds, report: Report) -> None:
         self._journal, self._store, self._report = journal, store, report
         self.totals = Totals(ledger / journal.writer, report)
         self.recovered = _recover(self.totals, journal)
@@ -57,7 +57,7 @@ class Follower:
         self._thread = ThreadPoolExecutor(1, "ledger-follower")
         self._fleet = Fleet(store, journal.writer, self.totals, self._threaded) if store.shared else None
         self.source: Source = FleetStore(store) if store.shared else Folders(ledger, self.totals)
-        self._adoption = Adoption(ledger, journal.writer, store, report)
+        self._adoption = Adoption(ledger, journal.writer, store, funds, report)
         self._wake = asyncio.Event()
         self._next_save_s = time.monotonic() + SAVE_EVERY_S
         self._failing = False
@@ -84,10 +84,14 @@ class Follower:
     async def _run_adoption(self) -> None:
         while True:
             await asyncio.sleep(ADOPT_EVERY_S)
-            try:
-                await self._adoption.look()
-            except StoreLost:
-                continue  # the store itself tells of its loss
+            await self.adopt()
+
+    async def adopt(self) -> None:
+        """Looks after the folders that nobody holds."""
+        try:
+            await self._adoption.look()
+        except StoreLost:
+            return  # the store itself tells of its loss
 
     def tell(self) -> None:
         """There is something new to read: do not wait for the next turn."""

@@ -16,7 +16,27 @@ class WriterLocked(RuntimeError):
     """Another process is this writer."""
 
 
-class WriterLock:
+class FolderLock:
+    """The exclusive lock on ``folder``, which is made if need be; ends with ``release()`` or with the
+    process. Raises ``WriterLocked`` with ``taken`` if another holds it, ``OSError`` where the folder cannot
+    be made."""
+
+    def __init__(self, folder: Path, taken: str) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise WriterLocked(taken) from error
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class WriterLock(FolderLock):
     """The exclusive lock on ``<ledger>/<writer>``; ends with ``release()`` or with the process.
 
     Raises ``WriterLocked`` if another holds it, ``ValueError`` for an id that is not 1–64 of
@@ -28,20 +48,7 @@ class WriterLock:
             raise ValueError(f"{writer!r} is not a writer id")
         self.writer = writer
         self.folder = ledger / writer
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fd = os.open(self.folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.release()
-            raise WriterLocked(
-                f"ledger writer {writer!r} in {ledger} is in use by another process"
-            ) from error
-
-    def release(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        super().__init__(self.folder, f"ledger writer {writer!r} in {ledger} is in use by another process")
 
 
 def claim_writer(data_dir: Path) -> tuple[str, WriterLock]:

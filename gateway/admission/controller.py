@@ -18,6 +18,7 @@ from gateway.admission.terms import Bound, Terms
 from gateway.admission.without_store import WithoutStore
 from gateway.storage.interface import (
     MISSED,
+    REBUILD,
     REBUILD_S,
     Ask,
     Fund,
@@ -43,8 +44,6 @@ FORGET_S = 3600
 TIMER_S = 0.002
 """Timers of the loop may be a millisecond early, and nothing is asked again for less."""
 TOLD_AGAIN_S = 0.2
-REBUILD = "rebuild"
-"""The topic under which a tenant is named whose counters somebody has found empty."""
 LEASED_FOR_S = 300.0
 """Leases are kept for tenants that asked within this time."""
 

@@ -145,6 +145,11 @@ class Terms:
         scopes += [_feature(name, one) for name, one in self.features.items()]
         return [one for one in scopes if one.allowance.budget is not None]
 
+    def funds(self, now_s: int) -> list[Fund]:
+        """Of ``budget_scopes``, in the periods that hold ``now_s``."""
+        scopes = self.budget_scopes()
+        return [one.allowance.budget.fund(one.name, now_s) for one in scopes if one.allowance.budget]
+
     def alert_at(self, scope: str) -> tuple[float, ...]:
         """The shares of a scope's budget at which somebody is told."""
         kind, _, name = scope.partition(":")

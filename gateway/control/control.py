@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.control.claims import Claims
 from gateway.control.effects import cuts, end_running, show, tell
 from gateway.control.keys import INVALID
 from gateway.control.kills import KillSwitches, resolved
@@ -48,6 +49,7 @@ class Control:
         self._timer: asyncio.TimerHandle | None = None
         file = KnownFile(data_dir, self._file_report)
         self.watch = Watch(store, file, self, self._tenants, self._store_failed)
+        self._claims = Claims(store)
         metrics.control_stale.set_source(self.watch.stale_s)
 
     async def run(self) -> None:
@@ -141,17 +143,31 @@ class Control:
         """``make``: an entry that ends a key. Whether the other processes know of it."""
         return await self._decide(make, [tenant])
 
+    async def claim(self, tenant: str, id: str, digest: str) -> bool:
+        """Whether no other process makes a key with this id, or has made one that still works; then all
+        keys are known here. Raises ``Unavailable`` while the store is away."""
+        try:
+            await self.watch.refresh()
+            had = await self._claims.take(tenant, id, digest, self._is_over)
+            await self.watch.refresh()
+        except StoreLost as lost:
+            await self.unclaim(tenant, id, digest)
+            raise _no_keys(lost) from None
+        return had
+
+    async def unclaim(self, tenant: str, id: str, digest: str) -> None:
+        """While the store is away the claim runs out by itself."""
+        try:
+            await self._claims.drop(tenant, id, digest)
+        except StoreLost:
+            pass
+
     async def add(self, make: Make, tenant: str) -> None:
         """``make``: a new key. Raises ``Unavailable`` while the store is away."""
         try:
             await self.watch.change(make, [tenant])
         except StoreLost as lost:
-            raise Unavailable(
-                "Keys cannot be made while the store is away.",
-                code="storage_unavailable",
-                retry_after_s=1,
-                detail=str(lost),
-            ) from None
+            raise _no_keys(lost) from None
 
     # -- what changes
 
@@ -208,6 +224,13 @@ class Control:
         made = [(one.tenant, one.id) for one in self.watch.state.keys.values() if one.revoked_s is None]
         return resolved(scope, name, self._snapshot, made)
 
+    def _is_over(self, digest: str) -> bool:
+        """Whether there was such a key, and it works no more."""
+        key = self.watch.state.keys.get(bytes.fromhex(digest))
+        if key is None:
+            return False
+        return key.revoked_s is not None or (key.expires_s is not None and time.time() >= key.expires_s)
+
     def _is_known(self, switch: Switch) -> bool:
         try:
             return self._resolved(switch.scope, switch.name)[1]
@@ -230,3 +253,12 @@ class Control:
     def _file_report(self, event: str, **fields: str) -> None:
         self._metrics.storage_errors.child("control").inc()
         self._log.event(event, **fields)
+
+
+def _no_keys(lost: StoreLost) -> Unavailable:
+    return Unavailable(
+        "Keys cannot be made while the store is away.",
+        code="storage_unavailable",
+        retry_after_s=1,
+        detail=str(lost),
+    )

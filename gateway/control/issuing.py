@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.control.control import Control
 from gateway.control.keys import Key
 from gateway.control.state import Entry, MadeKey, Override
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import InvalidRequest, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from gateway.runtime import Snapshot
@@ -78,28 +78,43 @@ class Issuing:
 
     async def make(self, tenant: str, wanted: Wanted, snapshot: Snapshot) -> tuple[str, MadeKey]:
         """The secret, and the key. Raises ``NotFound``, ``InvalidRequest`` and ``Unavailable``."""
-        async with self._making:  # of two keys with one id the second is refused
-            return await self._make(tenant, wanted, snapshot)
-
-    async def _make(self, tenant: str, wanted: Wanted, snapshot: Snapshot) -> tuple[str, MadeKey]:
         _check_tenant(tenant, snapshot)
+        name = wanted.id or f"key-{secrets.token_hex(4)}"
+        secret = f"gw-{secrets.token_urlsafe(32)}"
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        async with self._making:  # of two keys with one id the second is refused
+            like = await self._like(tenant, name, wanted, snapshot)
+            await self._take(tenant, name, digest, snapshot)
+            try:
+                await self._add(tenant, name, digest, wanted, like)
+            except Unavailable:
+                await self._control.unclaim(tenant, name, digest)
+                raise
+        return secret, self._control.watch.state.keys[bytes.fromhex(digest)]
+
+    async def _like(self, tenant: str, name: str, wanted: Wanted, snapshot: Snapshot) -> Listed:
+        """The key that is replaced, else one of this name without rights of its own."""
         await self._control.catch_up_quietly()
-        now_s = time.time()
         keys = self.listed(tenant, snapshot)
-        replaced = None if wanted.rotate is None else _working(keys, tenant, wanted.rotate, now_s)
+        replaced = None if wanted.rotate is None else _working(keys, tenant, wanted.rotate, time.time())
         if replaced is not None and replaced.id in snapshot.terms[tenant].keys:
             raise InvalidRequest(
                 "This key has limits or a budget of its own in the configuration; rotate it there.",
                 param="rotate",
             )
-        name = wanted.id or f"key-{secrets.token_hex(4)}"
-        if any(one.id == name and (one.source == "file" or one.works(now_s)) for one in keys):
-            raise InvalidRequest(f"This tenant has a key {name!r} already.", param="id")
         _check_models(wanted.models, snapshot)
-        secret = f"gw-{secrets.token_urlsafe(32)}"
-        digest = hashlib.sha256(secret.encode()).hexdigest()
-        like = replaced or Listed(name, tenant, "api", b"")
+        return replaced or Listed(name, tenant, "api", b"")
 
+    async def _take(self, tenant: str, name: str, digest: str, snapshot: Snapshot) -> None:
+        """Raises ``InvalidRequest`` where a key has this id, or is about to have it."""
+        had = await self._control.claim(tenant, name, digest)
+        now_s = time.time()
+        keys = [one for one in self.listed(tenant, snapshot) if one.id == name]
+        if not had or any(one.source == "file" or one.works(now_s) for one in keys):
+            await self._control.unclaim(tenant, name, digest)
+            raise InvalidRequest(f"This tenant has a key {name!r} already.", param="id")
+
+    async def _add(self, tenant: str, name: str, digest: str, wanted: Wanted, like: Listed) -> None:
         def entries(version: int, changed_s: float) -> list[Entry]:
             models = like.models if wanted.models is None else wanted.models
             key = MadeKey(
@@ -114,21 +129,23 @@ class Issuing:
                 tags=dict(like.tags if wanted.tags is None else wanted.tags),
                 strict=like.strict if wanted.strict is None else wanted.strict,
             )
-            if replaced is None:
+            if wanted.rotate is None:
                 return [key]
-            return [key, self._ended(replaced, version, changed_s, changed_s + wanted.overlap_s)]
+            return [key, self._ended(like, version, changed_s, changed_s + wanted.overlap_s)]
 
         await self._control.add(entries, tenant)
-        made = self._control.watch.state.keys[bytes.fromhex(digest)]
-        return secret, made
 
     async def revoke(self, tenant: str, id: str, cut: bool, snapshot: Snapshot) -> tuple[Listed, bool]:
-        """The key, and whether the other processes know of it. Raises ``NotFound``."""
+        """All keys of this id. Returns the one that worked, else the last, and whether the other processes
+        know of it. Raises ``NotFound``."""
         await self._control.catch_up_quietly()
         key = self.one(tenant, id, snapshot)
+        keys = [one for one in self.listed(tenant, snapshot) if one.id == id]
 
         def entries(version: int, changed_s: float) -> list[Entry]:
-            return [self._ended(key, version, changed_s, key.expires_s, revoked=True, cut=cut)]
+            return [
+                self._ended(one, version, changed_s, one.expires_s, revoked=True, cut=cut) for one in keys
+            ]
 
         shared = await self._control.revoke(entries, tenant)
         return next(one for one in self.listed(tenant, snapshot) if one.digest == key.digest), shared

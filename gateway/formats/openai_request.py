@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 from unicodedata import normalize
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ MAX_STOP = 16
 MAX_CHOICES = 8
 MAX_INPUTS = 2048
 _MAX_TOKENS = 10_000_000
+_CAPS = ("max_completion_tokens", "max_tokens")
 
 STEERING = frozenset(
     """
@@ -51,7 +53,7 @@ def read(operation: Operation, native: dict[str, Any]) -> ModelRequest:
     if not isinstance(model, str) or not model:
         raise InvalidRequest("'model' must name a model.", param="model")
     _REQUIRED[operation](native)
-    cap = native.get("max_completion_tokens") or native.get("max_tokens")
+    caps = [native[name] for name in _CAPS if native.get(name)]  # who knows which one a provider heeds
     options = native.get("stream_options") or {}
     return ModelRequest(
         operation=operation,
@@ -59,7 +61,7 @@ def read(operation: Operation, native: dict[str, Any]) -> ModelRequest:
         native=native,
         stream=operation is not Operation.EMBEDDING and native.get("stream") is True,
         wants_usage=options.get("include_usage") is True,
-        max_output_tokens=cap,
+        max_output_tokens=max(caps, default=None),
         choices=max(native.get("n") or 1, native.get("best_of") or 1),
     )
 
@@ -205,10 +207,17 @@ def _needs_text(name: str, native: dict[str, Any]) -> None:
         return
     if not isinstance(value, list) or not value:
         raise InvalidRequest(f"'{name}' must be a string or a non-empty array.", param=name)
-    if len(value) > MAX_INPUTS and type(value[0]) is not int:
+    kinds = set(map(type, value))
+    if len(value) > MAX_INPUTS and kinds != {int}:
         raise InvalidRequest(f"'{name}' holds more than {MAX_INPUTS} inputs.", param=name)
-    if not {type(item) for item in value} <= {str, int, list}:
-        raise InvalidRequest(f"'{name}' must hold strings or token ids.", param=name)
+    nested = kinds == {list} and all(value)
+    ids = set(map(type, chain.from_iterable(value))) if nested else kinds
+    if kinds != {str} and ids != {int}:
+        raise InvalidRequest(
+            f"'{name}' must be a string, an array of strings, an array of token ids, or an array of arrays of"
+            " token ids.",
+            param=name,
+        )
 
 
 _REQUIRED: dict[Operation, Callable[[dict[str, Any]], None]] = {

@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr
 
 from gateway.settings.section import Count, LocalPath, OptionalSecret, SecondsOrZero, Section, Text, Whole
+from gateway.storage import redis_url
+from gateway.storage.interface import StoreRefused
 
 STORES = ("memory://", "redis://", "rediss://", "redis+cluster://", "redis+sentinel://")
 MIN_TOKEN_CHARS = 32
@@ -22,8 +24,14 @@ def _long(token: SecretStr | None) -> SecretStr | None:
 
 
 def _store(url: SecretStr) -> SecretStr:
-    if not url.get_secret_value().startswith(STORES):
+    text = url.get_secret_value()
+    if not text.startswith(STORES):
         raise ValueError(f"must start with one of {', '.join(STORES)}")
+    if not text.startswith("memory:"):
+        try:
+            redis_url.parse(text)
+        except StoreRefused as refused:
+            raise ValueError(str(refused).removesuffix(".")) from None
     return url
 
 

@@ -30,6 +30,8 @@ RENEW_S = 5
 REBUILD_S = 2.5
 """After a loss of memory budgets wait this long, so that every writer has time to register: two probes of a
 lost store, or a connection for messages that is made again."""
+REBUILD = "rebuild"
+"""The topic under which a tenant is named whose counters somebody has found empty."""
 MISSED = "missed"
 """The topic of a message that a process hears when it may have missed some."""
 MAX_NANOUSD = 2**63 - 1
@@ -249,6 +251,10 @@ class Store(Admissions, Records, Bus, Protocol):
 
     @property
     def lost(self) -> str | None: ...
+
+    def on_behalf(self, writer: str) -> Admissions:
+        """As another writer, which must not be alive: for whoever settles what it left."""
+        ...
 
     def on_change(self, changed: Callable[[str | None], None]) -> None:
         """``changed`` hears of it when ``lost`` becomes or ceases to be None."""

@@ -57,6 +57,9 @@ class Memory:
         self._clock = self.state.clock
         self._records = self.state.records
 
+    def on_behalf(self, writer: str) -> Memory:
+        return Memory(writer, self.state)
+
     def on_change(self, changed: Callable[[str | None], None]) -> None:
         """``changed`` is never called: this store cannot be lost."""
 

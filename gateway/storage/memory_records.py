@@ -9,6 +9,9 @@ from math import inf
 
 Value = bytes | dict[str, bytes]
 
+MOST_BYTES = 64 << 20
+"""Of single values; beyond it those that were put first are forgotten, unless they are kept for ever."""
+
 
 class MemoryRecords:
     """``clock`` tells seconds. Every write sets the time to live anew."""
@@ -16,6 +19,7 @@ class MemoryRecords:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._kept: OrderedDict[str, tuple[Value, float]] = OrderedDict()
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -34,15 +38,22 @@ class MemoryRecords:
 
     def put(self, key: str, value: Value, ttl_s: float) -> None:
         now_s = self._clock()
-        if key not in self._kept:
+        if key in self._kept:
+            self.drop(key)
+        else:
             self._drop_old(now_s)
         self._kept[key] = (value, now_s + ttl_s if ttl_s else inf)
+        self._bytes += _size(value)
+        if self._bytes > MOST_BYTES:
+            self._make_room()
 
     def put_fields(self, key: str, fields: Mapping[str, bytes], ttl_s: float) -> None:
         self.put(key, {**self.fields(key), **fields}, ttl_s)
 
     def drop(self, key: str) -> None:
-        self._kept.pop(key, None)
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            self._bytes -= _size(kept[0])
 
     def drop_fields(self, key: str, names: Sequence[str]) -> None:
         fields = self.fields(key)
@@ -61,7 +72,7 @@ class MemoryRecords:
         if kept is None:
             return None
         if kept[1] <= self._clock():
-            del self._kept[key]
+            self.drop(key)
             return None
         return kept[0]
 
@@ -72,4 +83,15 @@ class MemoryRecords:
             if until_s > now_s:
                 self._kept.move_to_end(key)
             else:
-                del self._kept[key]
+                self.drop(key)
+
+    def _make_room(self) -> None:
+        for key, (value, until_s) in list(self._kept.items()):
+            if until_s != inf and _size(value):
+                self.drop(key)
+                if self._bytes <= MOST_BYTES:
+                    return
+
+
+def _size(value: Value) -> int:
+    return len(value) if isinstance(value, bytes) else 0

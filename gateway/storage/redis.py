@@ -43,6 +43,9 @@ class RedisStore(RedisAdmissions, RedisRecords):
     def lost(self) -> str | None:
         return self._shards.lost
 
+    def on_behalf(self, writer: str) -> RedisAdmissions:
+        return RedisAdmissions(self._calls, writer)
+
     def on_change(self, changed: Callable[[str | None], None]) -> None:
         self._listeners.append(changed)
 

@@ -17,6 +17,7 @@ _KINDS: dict[str, Kind] = {
     "redis+cluster": "cluster",
     "redis+sentinel": "sentinel",
 }
+_NO_ADDRESS = "The storage URL has no proper HOST:PORT; write redis://HOST:6379/0, say."
 _PORTS = {"single": 6379, "cluster": 6379, "sentinel": 26379}
 
 
@@ -37,7 +38,7 @@ class RedisTarget:
 
 def parse(url: str, answer_s: float = ANSWER_S) -> RedisTarget:
     """Raises ``StoreRefused`` without repeating the URL, for it may hold a password."""
-    parts = urlsplit(url)
+    parts = _split(url)
     kind = _KINDS[parts.scheme]
     credentials, _, hosts = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
@@ -52,6 +53,19 @@ def parse(url: str, answer_s: float = ANSWER_S) -> RedisTarget:
         service=service,
         answer_s=answer_s,
     )
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise StoreRefused(_NO_ADDRESS) from None
+    if parts.query or parts.fragment:
+        raise StoreRefused(
+            "The storage URL takes nothing after ? or #; leave it out, and write these two in a password"
+            " as %3F and %23."
+        )
+    return parts
 
 
 def _path(kind: Kind, parts: SplitResult) -> tuple[str, int]:
@@ -78,5 +92,5 @@ def _address(text: str, port: int) -> Address:
         host, number = text, str(port)
     host = host.removeprefix("[").removesuffix("]")
     if not host or not number.isdecimal() or not 0 < int(number) < 65536:
-        raise StoreRefused("The storage URL has no proper HOST:PORT; write redis://HOST:6379/0, say.")
+        raise StoreRefused(_NO_ADDRESS)
     return host, int(number)

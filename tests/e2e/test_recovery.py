@@ -93,15 +93,14 @@ async def test_killed_again_and_again(tmp_path: Path, upstream: Upstream) -> Non
 
 
 async def test_a_neighbour_that_died_is_looked_after(tmp_path: Path, upstream: Upstream) -> None:
-    (tmp_path / "second").mkdir()
-    async with (
-        served(tmp_path, upstream) as first,
-        served(tmp_path / "second", upstream, storage={"data_dir": str(first.data_dir)}) as second,
-    ):
-        second.data_dir = first.data_dir
-        await crashed(second, upstream)
-        row = await first.row("cut-short", within_s=20.0)
+    """By whoever serves with the same folder later, under a name of its own."""
+    async with served(tmp_path, upstream) as gateway:
+        await crashed(gateway, upstream)
+        (gateway.data_dir / "ledger" / "a-new-writer").mkdir()
+        await gateway.start()
+        row = await gateway.row("cut-short", within_s=20.0)
         assert row["recovered"] is True
-        assert await first.stop() == 0
-        first.assert_proved()
-        assert len(first.rows()) == 2
+        assert await gateway.stop() == 0
+        gateway.assert_proved()
+        assert len(gateway.rows()) == 2
+        assert len(list(gateway.data_dir.glob("ledger/*/"))) == 2

@@ -103,3 +103,10 @@ def test_usage_is_asked_for_without_touching_what_the_client_sent() -> None:
     assert sent["model"] == "upstream"
     assert native["stream_options"] == {"x": 1}
     assert build(request, "upstream", ask_usage=False)["stream_options"] == {"x": 1}
+
+
+def test_the_larger_of_two_caps_is_what_an_answer_may_use() -> None:
+    native = {**GOOD, "max_tokens": 9_000_000, "max_completion_tokens": 1}
+    assert read(Operation.CHAT, native).max_output_tokens == 9_000_000
+    native = {**GOOD, "max_tokens": 1, "max_completion_tokens": 5}
+    assert read(Operation.CHAT, native).max_output_tokens == 5
