@@ -12,12 +12,23 @@ from gateway.cli.admin_client import fail
 from gateway.settings import ModelSettings, PriceSettings, Settings
 
 
+NO_PRICE = "no price"
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """``parts``: prices with the share of requests that pay each."""
+    """``parts``: prices with the share of requests that pay each; none where a price is not known."""
 
     name: str
     parts: tuple[tuple[Fraction, Price], ...]
+
+    @property
+    def note(self) -> str:
+        """What is odd about the price, empty for nothing."""
+        free = [not _costs(price) for _, price in self.parts]
+        if all(free):
+            return "price 0" if free else NO_PRICE
+        return "partly price 0" if any(free) else ""
 
     def cost_nanousd(self, input_tokens: int, output_tokens: int) -> Fraction:
         """Of one request."""
@@ -26,8 +37,8 @@ class Candidate:
 
 
 def candidates(settings: Settings, names: str | None) -> list[Candidate]:
-    """``names``: comma-separated; None: every group that has a price. Ends the command where a name or a
-    price is not known."""
+    """``names``: comma-separated; None: every group, also one without a price. Ends the command where a
+    name, or the price of a named one, is not known."""
     book = PriceBook({name: _price_of(one) for name, one in settings.prices.items()}, PriceTable())
     try:
         if names is None:
@@ -41,12 +52,12 @@ def candidates(settings: Settings, names: str | None) -> list[Candidate]:
 
 
 def _groups(settings: Settings, book: PriceBook) -> list[Candidate]:
-    found = [(name, _group(name, group, settings, book)) for name, group in settings.models.items()]
-    unknown = [name for name, candidate in found if candidate is None]
-    for name in unknown:
-        typer.echo(f"note: {name} has no price, and is left out", err=True)
-    priced = [candidate for _, candidate in found if candidate is not None]
-    return priced or fail("no model of the configuration has a price; name some with --models")
+    found = [
+        _group(name, group, settings, book) or Candidate(name, ()) for name, group in settings.models.items()
+    ]
+    if not any(candidate.parts for candidate in found):
+        fail("no model of the configuration has a price; name some with --models")
+    return found
 
 
 def _group(name: str, group: ModelSettings, settings: Settings, book: PriceBook) -> Candidate | None:
@@ -72,6 +83,11 @@ def _named(name: str, settings: Settings, book: PriceBook) -> Candidate:
     if price is None:
         fail(f"{name}: neither a model of the configuration nor a name that the price table knows")
     return Candidate(name, ((Fraction(1), price),))
+
+
+def _costs(price: Price) -> bool:
+    rates = (price.input_per_mtok_nanousd, price.output_per_mtok_nanousd)
+    return any(rates) or (price.above is not None and _costs(price.above))
 
 
 def _price_of(settings: PriceSettings) -> Price:

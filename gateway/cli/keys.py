@@ -95,7 +95,7 @@ def revoke(
     token: Token = None,
 ) -> None:
     """Revoke a key for good, from the next request on."""
-    params = {"cut_streams": "true"} if cut_streams else None
+    params = {"owner": tenant} | ({"cut_streams": "true"} if cut_streams else {})
     key = AdminClient(url, token).call("DELETE", f"{_path(tenant)}/{quote(id)}", params=params)
     typer.echo(f"revoked: {tenant} {key['id']}")
     if not key["shared"]:

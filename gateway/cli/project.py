@@ -14,7 +14,7 @@ import typer
 from gateway.accounting.money import format_usd
 from gateway.accounting.usage import Usage, seen_usage
 from gateway.cli.admin_client import fail
-from gateway.cli.candidates import Candidate, candidates
+from gateway.cli.candidates import NO_PRICE, Candidate, candidates
 from gateway.cli.ledger import read_settings
 from gateway.cli.tables import Column, count, money, print_csv, print_table
 
@@ -54,11 +54,15 @@ _CSV = (
 )
 
 
+_RANKS = {"price 0": 1, NO_PRICE: 2}
+
+
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """One feature on one model for a month."""
+    """One feature on one model for a month. ``note``: what is odd about the model's price."""
 
     model: str
+    note: str
     usage: Usage
     requests: Fraction
     p50_nanousd: int
@@ -82,7 +86,8 @@ def project(
     """Project what a month of traffic would cost on each model.
 
     Multiplies the tokens of past requests (what 50 and 95 of 100 did not exceed, by feature) by each
-    model's price. A month has 30.4 days; nothing is assumed to be cached.
+    model's price; a price of 0, or none, is marked. A month has 30.4 days; nothing is assumed to be
+    cached.
     """
     per_month = monthly(volume)
     settings = read_settings(config)
@@ -97,7 +102,9 @@ def project(
     chosen = candidates(settings, models)
     projections = project_all(seen, chosen, per_month)
     if as_csv:
-        print_csv(_CSV, [_exact(one) for one in projections])
+        for name in dict.fromkeys(one.model for one in projections if one.note == NO_PRICE):
+            typer.echo(f"note: {name} has no price, and is left out", err=True)
+        print_csv(_CSV, [_exact(one) for one in projections if one.note != NO_PRICE])
     else:
         _print(projections, len(seen))
 
@@ -116,7 +123,7 @@ def monthly(volume: str) -> Fraction:
 def project_all(
     seen: Sequence[Usage], chosen: Sequence[Candidate], per_month: Fraction
 ) -> list[Projection]:
-    """Every feature on every model; the cheapest model first."""
+    """Every feature on every model; the cheapest model first, those without a price, or with 0, last."""
     all_requests = sum(usage.requests for usage in seen)
     found = []
     for candidate in chosen:
@@ -126,6 +133,7 @@ def project_all(
             rows.append(
                 Projection(
                     candidate.name,
+                    candidate.note,
                     usage,
                     requests,
                     round(requests * candidate.cost_nanousd(usage.input_p50, usage.output_p50)),
@@ -133,7 +141,7 @@ def project_all(
                 )
             )
         found.append(rows)
-    found.sort(key=lambda rows: sum(row.p50_nanousd for row in rows))
+    found.sort(key=lambda rows: (_RANKS.get(rows[0].note, 0), sum(row.p50_nanousd for row in rows)))
     return [row for rows in found for row in rows]
 
 
@@ -158,19 +166,25 @@ def _print(projections: Sequence[Projection], features: int) -> None:
         if features > 1:
             requests = round(sum(one.requests for one in part))
             p50, p95 = sum(one.p50_nanousd for one in part), sum(one.p95_nanousd for one in part)
-            amounts = (money(format_usd(p50)), money(format_usd(p95)))
-            rows.append([part[0].model, "all", count(requests), "", "", *amounts])
+            rows.append([_model(part[0]), "all", count(requests), "", "", *_amounts(part[0].note, p50, p95)])
     print_table(_COLUMNS, rows, section=features + 1 if features > 1 else 0)
 
 
 def _shown(one: Projection) -> list[str]:
     usage = one.usage
     return [
-        one.model,
+        _model(one),
         usage.feature or "–",
         count(round(one.requests)),
         f"{count(usage.input_p50)} / {count(usage.input_p95)}",
         f"{count(usage.output_p50)} / {count(usage.output_p95)}",
-        money(format_usd(one.p50_nanousd)),
-        money(format_usd(one.p95_nanousd)),
+        *_amounts(one.note, one.p50_nanousd, one.p95_nanousd),
     ]
+
+
+def _model(one: Projection) -> str:
+    return f"{one.model} ({one.note})" if one.note else one.model
+
+
+def _amounts(note: str, *nanousd: int) -> list[str]:
+    return ["–" if note == NO_PRICE else money(format_usd(amount)) for amount in nanousd]

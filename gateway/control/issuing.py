@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from gateway.runtime import Snapshot
 
 OVERLAP_S = 3600.0
+_KEYS = re.compile("(?=(/keys/))")
+"""Everywhere, also where two share a slash."""
 
 
 @dataclass(slots=True)
@@ -75,6 +78,23 @@ class Issuing:
             raise NotFound(f"The tenant {tenant!r} has no key {id[:200]!r}.")
         now_s = time.time()
         return next((one for one in keys if one.works(now_s)), keys[-1])
+
+    async def owned(self, place: str, owner: str | None, snapshot: Snapshot) -> tuple[str, str]:
+        """Tenant and id of ``place``, written TENANT/keys/ID: either may hold slashes, and /keys/ too.
+        ``owner``: the tenant, where that alone means two keys. Raises ``NotFound`` and ``InvalidRequest``.
+        """
+        ways = [(place[: at.start()], place[at.end(1) :]) for at in _KEYS.finditer(place)]
+        known = [way for way in ways if way[0] in snapshot.tenants and owner in (None, way[0])]
+        if not known:
+            raise NotFound(f"There is no tenant {(owner or ways[0][0])[:200]!r}.")
+        if len(known) == 1:
+            return known[0]
+        await self._control.catch_up_quietly()
+        held = [way for way in known if any(one.id == way[1] for one in self.listed(way[0], snapshot))]
+        if len(held) > 1:
+            names = " or ".join(f"?owner={tenant}" for tenant, _ in held)
+            raise InvalidRequest(f"Several tenants have a key of this name; add {names}.", param="owner")
+        return (held or known)[0]
 
     async def make(self, tenant: str, wanted: Wanted, snapshot: Snapshot) -> tuple[str, MadeKey]:
         """The secret, and the key. Raises ``NotFound``, ``InvalidRequest`` and ``Unavailable``."""
@@ -140,7 +160,8 @@ class Issuing:
         know of it. Raises ``NotFound``."""
         await self._control.catch_up_quietly()
         key = self.one(tenant, id, snapshot)
-        keys = [one for one in self.listed(tenant, snapshot) if one.id == id]
+        same = [one for one in self.listed(tenant, snapshot) if one.id == id]
+        keys = [one for one in same if cut or one.revoked_s is None] or [key]
 
         def entries(version: int, changed_s: float) -> list[Entry]:
             return [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from gateway.control.control import Control
 from gateway.control.issuing import Issuing, Listed, Wanted
@@ -31,6 +31,7 @@ from gateway.telemetry.log import Log
 if TYPE_CHECKING:
     from gateway.runtime import Snapshot
 
+_Owner = Annotated[str | None, Query(description="The tenant, where the path could mean two keys.")]
 _LAST_S = 253402300799
 """The end of the year 9999."""
 
@@ -79,8 +80,14 @@ def _add_switches(router: APIRouter, control: Control, log: Log) -> None:
 
 
 def _add_keys(router: APIRouter, issuing: Issuing, snapshot: Callable[[], Snapshot], log: Log) -> None:
+    async def shown(place: str, owner: str | None) -> KeyState:
+        return KeyState(**_key(issuing.one(*await issuing.owned(place, owner, snapshot()), snapshot())))
+
     @router.get("/tenants/{tenant:path}/keys", summary="Keys of a tenant, without their secrets")
-    async def list_keys(tenant: str) -> Keys:
+    async def list_keys(tenant: str, owner: _Owner = None) -> Keys | KeyState:
+        meant = tenant in snapshot().tenants and owner in (None, tenant)
+        if not meant and "/keys/" in f"{tenant}/keys":  # a key whose id is keys, or ends so
+            return await shown(f"{tenant}/keys", owner)
         return Keys(data=[KeyState(**_key(one)) for one in issuing.listed(tenant, snapshot())])
 
     @router.post("/tenants/{tenant:path}/keys", status_code=201, summary="Make or rotate a key")
@@ -99,11 +106,14 @@ def _add_keys(router: APIRouter, issuing: Issuing, snapshot: Callable[[], Snapsh
         return _new_key(secret, made, order.rotate)
 
     @router.get("/tenants/{tenant:path}/keys/{id:path}", summary="One key, without its secret")
-    async def get_key(tenant: str, id: str) -> KeyState:
-        return KeyState(**_key(issuing.one(tenant, id, snapshot())))
+    async def get_key(tenant: str, id: str, owner: _Owner = None) -> KeyState:
+        return await shown(f"{tenant}/keys/{id}", owner)
 
     @router.delete("/tenants/{tenant:path}/keys/{id:path}", summary="Revoke a key for good")
-    async def revoke_key(request: Request, tenant: str, id: str, cut_streams: bool = False) -> RevokedKey:
+    async def revoke_key(
+        request: Request, tenant: str, id: str, cut_streams: bool = False, owner: _Owner = None
+    ) -> RevokedKey:
+        tenant, id = await issuing.owned(f"{tenant}/keys/{id}", owner, snapshot())
         key, shared = await issuing.revoke(tenant, id, cut_streams, snapshot())
         _noted(log, request, "delete_key", tenant=tenant, key=id, cut_streams=cut_streams)
         return RevokedKey(**_key(key), shared=shared)

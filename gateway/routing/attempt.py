@@ -14,6 +14,7 @@ from gateway.providers import errors as provider_errors
 from gateway.providers.transport import Call as UpstreamCall
 from gateway.routing.answer import Answer, answer_for
 from gateway.routing.deployment import DEFAULT_FIRST_EVENT_S, Deployment, Group
+from gateway.routing.health import LONGEST_ALONE_S
 from gateway.routing.watch import Watch
 
 ERROR_BODY_CAP = 64 * 1024
@@ -23,8 +24,7 @@ ASSUMED_TOKENS_PER_S = 60
 LIMITED_S = 10.0
 """Without a hint, a rate limit leaves the deployment alone for this long."""
 UNUSABLE_S = 60.0
-"""The same for a credential that is refused, or whose quota is used up; and the longest for which the
-last deployment of a group is left alone, which its provider must have asked for."""
+"""The same for a credential that is refused, or whose quota is used up."""
 
 
 class Attempt:
@@ -218,14 +218,15 @@ class Attempt:
         self.error = error
         self._judged = True
         health, now_s = self.deployment.health, time.monotonic()
-        others = self.group.may_leave(self.deployment)
+        others = self.group.may_leave(self.deployment, now_s)
         if error.blames_deployment:
             health.failed(now_s, self._era, may_open=others)
         else:
             health.breaker.gave_up(self._era)
         pause_s = _pause_s(error, others)
         if pause_s:
-            health.cooldown.extend(now_s, pause_s)
+            limited = error.code == "upstream_rate_limited"
+            health.cooldown.extend(now_s, pause_s, (error.hint_s or 0.0) if limited else 0.0)
         if error.refuses_credential:  # who has nobody else asks nevertheless: the plan sees to that
             health.account.refused.extend(now_s, UNUSABLE_S if error.hint_s is None else error.hint_s)
 
@@ -242,7 +243,7 @@ def _pause_s(error: UpstreamError, others: bool) -> float:
     if error.code != "upstream_rate_limited" and not isinstance(error, UpstreamAuthError):
         return 0.0
     if not others:
-        return min(error.hint_s or 0.0, UNUSABLE_S)
+        return min(error.hint_s or 0.0, LONGEST_ALONE_S)
     if error.hint_s is not None:
         return error.hint_s
     return UNUSABLE_S if error.sent is Sent.HARD else LIMITED_S

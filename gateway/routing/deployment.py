@@ -41,9 +41,9 @@ class Deployment:
     weight: int = 1
     quota: Quota | None = None
 
-    def free_at_s(self, now_s: float) -> float:
-        """When a call may begin: ``now_s``, or later."""
-        free_s = self.health.free_at_s(now_s)
+    def free_at_s(self, now_s: float, *, alone: bool = False) -> float:
+        """When a call may begin: ``now_s``, or later. ``alone``: its group has nobody else."""
+        free_s = self.health.free_at_s(now_s, alone=alone)
         return free_s if self.quota is None else max(free_s, self.quota.free_at_s(now_s))
 
 
@@ -86,10 +86,10 @@ class Group:
         groups = (self, *self.fallbacks) if self.fallbacks else (self,)
         return [one.quota for group in groups for one in group.deployments if one.quota is not None]
 
-    def may_leave(self, deployment: Deployment) -> bool:
+    def may_leave(self, deployment: Deployment, now_s: float) -> bool:
         """Whether somebody else is left when this deployment is not called for a while."""
         if self.fallbacks:
             return True
         others = (one.health for one in self.deployments if one is not deployment)
         others = (one for one in others if one.stopped is None)
-        return any(one.breaker.state() != "open" and not one.cooldown_left_s() for one in others)
+        return any(one.breaker.state() != "open" and not one.cooling_s(now_s) for one in others)

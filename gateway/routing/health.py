@@ -15,22 +15,27 @@ if TYPE_CHECKING:
     from gateway.routing.deployment import Group
 
 LONGEST_COOLDOWN_S = 300.0
+LONGEST_ALONE_S = 60.0
+"""For so long at most the last deployment of a group is left alone, which its provider must have asked for."""
 UNBOUNDED = 1 << 30
 FAILURE_COSTS_S = 30.0
 """What a failure counts for where the fastest is wanted: failing fast must not attract traffic."""
 
 
 class Cooldown:
-    """The time until which a provider is left alone: for one model, or for all that a credential opens."""
+    """The time until which a provider is left alone: for one model, or for all that a credential opens.
+    ``alone_until_s``: the same for whoever has nobody else."""
 
-    __slots__ = ("until_s",)
+    __slots__ = ("alone_until_s", "until_s")
 
     def __init__(self) -> None:
-        self.until_s = 0.0
+        self.until_s = self.alone_until_s = 0.0
 
-    def extend(self, now_s: float, seconds: float) -> None:
-        """Never shortened."""
+    def extend(self, now_s: float, seconds: float, asked_s: float = 0.0) -> None:
+        """Never shortened. ``asked_s``: what of it the provider has asked for, 0 for nothing."""
         self.until_s = max(self.until_s, now_s + min(seconds, LONGEST_COOLDOWN_S))
+        if asked_s > 0:
+            self.alone_until_s = max(self.alone_until_s, now_s + min(asked_s, LONGEST_ALONE_S))
 
     def left_s(self, now_s: float) -> float:
         return max(self.until_s - now_s, 0.0)
@@ -70,14 +75,19 @@ class Health:
         self.stopped: str | None = None
 
     def cooldown_left_s(self) -> float:
-        """Seconds from now, of ``time.monotonic()``."""
-        now_s = time.monotonic()
+        """Seconds from now, of ``time.monotonic()``, for groups that have others."""
+        return self.cooling_s(time.monotonic())
+
+    def cooling_s(self, now_s: float) -> float:
         return max(self.cooldown.left_s(now_s), self.account.refused.left_s(now_s))
 
-    def free_at_s(self, now_s: float, *, refused: bool = False) -> float:
-        """When a call may begin: ``now_s``, or later. ``refused``: although the credential was."""
-        free_s = max(self.breaker.free_at_s(now_s), self.cooldown.until_s, now_s)
-        return free_s if refused else max(free_s, self.account.refused.until_s)
+    def free_at_s(self, now_s: float, *, alone: bool = False) -> float:
+        """When a call may begin: ``now_s``, or later. ``alone``: its group has nobody else, so that only
+        what the provider asked for keeps it."""
+        free_s = max(self.breaker.free_at_s(now_s), now_s)
+        if alone:
+            return max(free_s, self.cooldown.alone_until_s)
+        return max(free_s, self.cooldown.until_s, self.account.refused.until_s)
 
     def began(self) -> None:
         self.in_flight += 1

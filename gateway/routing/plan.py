@@ -106,7 +106,7 @@ class Plan:
             self._group.hedges.request(now_s)
         step = self._untried(self._group, now_s) or self._fallback(now_s, None)
         if step is None and not self._group.fallbacks:
-            step = self._untried(self._group, now_s, refused=True)
+            step = self._untried(self._group, now_s, alone=True)
         if step is None:
             raise self._nobody(now_s)
         return self._taken(step, now_s)
@@ -172,8 +172,8 @@ class Plan:
         self._tried.add(step.deployment.id)
         return step
 
-    def _untried(self, group: Group, now_s: float, *, refused: bool = False) -> Step | None:
-        """``refused``: also with a credential that was refused lately, for where nobody else is left."""
+    def _untried(self, group: Group, now_s: float, *, alone: bool = False) -> Step | None:
+        """``alone``: nobody else could be called, so who is the group's last is, whatever its record."""
         deployments = group.deployments
         if len(deployments) > 1:
             ranked: Iterable[Deployment] = group.strategy(deployments, self._request, now_s, self._random)
@@ -184,7 +184,9 @@ class Plan:
                 continue
             if not self._suits(deployment):
                 continue
-            if self._may_call(deployment, now_s, refused):
+            if alone and group.may_leave(deployment, now_s):
+                continue
+            if self._may_call(deployment, now_s, alone):
                 return Step(group, deployment)
         return None
 
@@ -240,10 +242,10 @@ class Plan:
         quota = deployment.quota
         return quota is None or quota.take(self.tokens, now_s)
 
-    def _may_call(self, deployment: Deployment, now_s: float, refused: bool) -> bool:
+    def _may_call(self, deployment: Deployment, now_s: float, alone: bool) -> bool:
         """Admission comes last: a probe that is admitted must be made."""
         health = deployment.health
-        if health.free_at_s(now_s, refused=refused) > now_s or health.account.full:
+        if health.free_at_s(now_s, alone=alone) > now_s or health.account.full:
             return False
         if not self._can_finish(deployment, now_s):
             return False
@@ -268,7 +270,10 @@ class Plan:
         if any(one.account.full for one in healths if one.stopped is None):
             return Unavailable("Too many requests wait for this model's provider.", retry_after_s=1)
         free_s = min(
-            one.free_at_s(now_s) for group in groups for one in group.deployments if not one.health.stopped
+            one.free_at_s(now_s, alone=not self._group.may_leave(one, now_s))
+            for group in groups
+            for one in group.deployments
+            if not one.health.stopped
         )
         return Unavailable(
             "No deployment of this model can be called at the moment.",

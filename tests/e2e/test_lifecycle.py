@@ -373,6 +373,9 @@ async def test_killed_and_started_again(tmp_path: Path, upstream: Upstream) -> N
         upstream.next(open_stream(*BEGUN), hang())
         await gateway.begin(client, "killed", stream=True)
         await first_events(client)
+        async with asyncio.timeout(5):
+            while len(gateway.rows("attempt")) < 6:
+                await asyncio.sleep(0.005)
         gateway.kill()
         assert await client.closed(1.0)
         gateway.assert_proved()
