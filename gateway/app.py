@@ -257,7 +257,7 @@ class App:
         return Journal(data_dir / "ledger", writer, lock=lock, report=self._ledger_report)
 
     def _ledger_report(self, event: str, **fields: Any) -> None:
-        if event == "ledger_unwritable":
+        if event in ("ledger_unwritable", "ledger_cut_off"):
             self.metrics.storage_errors.child("ledger").inc()
         self._log.event(event, **fields)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from gateway.accounting.chain import Head, Problem, list_days, verify
 from gateway.accounting.fleet import HEADS
+from gateway.accounting.heads import BREAK, HEADS_FILE, read_heads
 from gateway.accounting.totals import checkpoint_head
 from gateway.storage.interface import Records
 
@@ -39,17 +41,26 @@ async def known_heads(records: Records) -> dict[str, Head]:
 
 
 def verify_writers(ledger: Path, heads: Mapping[str, Head]) -> list[Finding]:
-    """All folders of ``ledger``; ``heads``: what is known beside the folders' own checkpoints. Raises
-    ``OSError``."""
+    """All folders of ``ledger``, and those that are gone; ``heads``: what the store knows, also of writers
+    elsewhere. Raises ``OSError``."""
+    kept = read_heads(ledger.with_name(HEADS_FILE))
     folders = sorted(ledger.glob("*/"))
-    findings = [_finding(path, heads.get(path.name)) for path in folders]
-    return [one for one in findings if one.rows or one.problems or one.torn]
+    findings = [_finding(path, heads.get(path.name), kept.get(path.name)) for path in folders]
+    findings = [one for one in findings if one.rows or one.problems or one.torn]
+    here = {path.name for path in folders}
+    expected = kept if kept or folders else heads  # a store's writers may well be elsewhere
+    return findings + [_gone(name, head) for name, head in sorted(expected.items()) if name not in here]
 
 
-def _finding(folder: Path, kept: Head | None) -> Finding:
+def _gone(writer: str, head: Head) -> Finding:
+    text = f"the folder is not there any more; rows 1 to {head.seq} are known to have been in it"
+    return Finding(writer, 0, "", "", True, None, [Problem("", 0, "missing", text)])
+
+
+def _finding(folder: Path, *known: Head | None) -> Finding:
     """Heads are taken before the files are read, for these may grow meanwhile."""
-    heads = {head for head in (kept, checkpoint_head(folder)) if head is not None and head.seq}
-    problems = _problems(folder, heads)
+    heads = {head for head in (*known, checkpoint_head(folder)) if head is not None and head.seq}
+    problems = _problems(folder, heads) + _breaks(folder)
     days = list_days(folder)
     torn = days[-1].name if days and _is_torn(days[-1]) else None
     if torn is not None:
@@ -79,6 +90,34 @@ def _problems(folder: Path, heads: set[Head]) -> list[Problem]:
             found = [one for one in found if one in again]
         problems.update(dict.fromkeys(found))
     return list(problems)
+
+
+def _breaks(folder: Path) -> list[Problem]:
+    """The rows that tell of known heads which the files had lost."""
+    return [
+        Problem(path.name, number, "cut_off", _told(row))
+        for path in list_days(folder)
+        for number, row in _break_rows(path)
+    ]
+
+
+def _break_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if b'"kind":"break"' in line:
+                try:
+                    row = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    continue  # told as unreadable
+                if isinstance(row, dict) and row.get("kind") == BREAK:
+                    yield number, row
+
+
+def _told(row: dict[str, Any]) -> str:
+    known, found = row.get("known_seq"), row.get("found_seq")
+    return (
+        f"the head was row {known}, which was gone when row {row.get('seq')} was written, after row {found}"
+    )
 
 
 def _is_torn(path: Path) -> bool:

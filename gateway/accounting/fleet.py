@@ -15,7 +15,7 @@ from typing import Any
 from orjson import dumps as _json
 from orjson import loads as _loads
 
-from gateway.accounting.chain import list_days
+from gateway.accounting.chain import Head, list_days
 from gateway.accounting.day_sums import day_groups
 from gateway.accounting.reader import Cursor, LedgerReader, Line, fits
 from gateway.accounting.recovery import recovered_row
@@ -65,6 +65,12 @@ async def put_swept(records: Records, note: bytes) -> None:
         await records.put_fields(key, {name: _json(row)}, ROW_DAYS * _DAY_S)
 
 
+async def known_head(records: Records, writer: str) -> Head | None:
+    """The chain's end as the store has it. Raises ``StoreLost``."""
+    text = (await records.fields(HEADS)).get(writer)
+    return None if text is None else Head(*_loads(text))
+
+
 class Fleet:
     """Of one writer. ``threaded``: where files are read."""
 
@@ -76,11 +82,13 @@ class Fleet:
         self._resending = False
         self._announced = ""
         self._head_sent = 0
+        self._compared = False
         self._turn = asyncio.Lock()
 
     async def send(self, durable_seq: int | None = None) -> None:
         """Sends what is new. Raises ``StoreLost``: what was not sent is sent by a later call."""
         async with self._turn:
+            await self.compare()
             await self._check_mark()
             await self._send_rows(durable_seq)
             await self._send_current()
@@ -89,6 +97,13 @@ class Fleet:
             if self._resending:
                 await self._records.put(self._mark, b"1", 0)
                 self._resending = False
+
+    async def compare(self) -> None:
+        """Once: whether the files still hold the head that the store knows. Raises ``StoreLost``."""
+        if not self._compared:
+            head = await known_head(self._records, self._writer)
+            await self._threaded(partial(self._totals.end.expect, head))
+            self._compared = True
 
     def close(self) -> None:
         self._reader.close()
@@ -178,7 +193,7 @@ class Fleet:
 
     async def _send_head(self) -> None:
         head = self._totals.head
-        if head.seq > self._head_sent:
+        if head.seq > self._head_sent and not self._totals.end.cut:
             await self._records.put_fields(HEADS, {self._writer: _json(list(head))}, 0)
             self._head_sent = head.seq
 

@@ -14,6 +14,7 @@ import orjson
 from gateway.accounting.adoption import Adoption, Funds
 from gateway.accounting.day_files import Report
 from gateway.accounting.fleet import Fleet, put_swept
+from gateway.accounting.heads import HEADS_FILE, Breaks
 from gateway.accounting.journal import Journal
 from gateway.accounting.reader import ids_since
 from gateway.accounting.sources import FleetStore, Folders, Source
@@ -50,8 +51,9 @@ class Follower:
 
     def __init__(self, ledger: Path, journal: Journal, store: Store, funds: Funds, report: Report) -> None:
         self._journal, self._store, self._report = journal, store, report
-        self.totals = Totals(ledger / journal.writer, report)
-        self.recovered = _recover(self.totals, journal)
+        self.totals = Totals(ledger / journal.writer, report, heads=ledger.with_name(HEADS_FILE))
+        self._breaks = Breaks(self.totals.end, journal, report)
+        self.recovered = _recover(self.totals, journal, self._breaks)
         if self.recovered:
             report("ledger_recovered", level="warning", writer=journal.writer, rows=len(self.recovered))
         self._thread = ThreadPoolExecutor(1, "ledger-follower")
@@ -157,9 +159,11 @@ class Follower:
     async def _send(self, fleet: Fleet) -> None:
         try:
             if self._store.lost is None:
+                await fleet.compare()
+                self._breaks.write()
                 await fleet.send(self._journal.head.seq)
-        except (OSError, StoreLost):
-            return  # the store itself tells of its loss
+        except (OSError, StoreLost, Unavailable):
+            return  # the store itself tells of its loss, and so does the ledger
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -196,13 +200,14 @@ class Follower:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def _recover(totals: Totals, journal: Journal) -> list[dict[str, Any]]:
+def _recover(totals: Totals, journal: Journal, breaks: Breaks) -> list[dict[str, Any]]:
     """The rows that were appended for what was open; they count already, unless the disk is too slow.
 
     Blocks. Raises ``OSError``, and ``Unavailable`` when the ledger is full.
     """
     totals.load()
     _read_all(totals, journal)
+    breaks.write()
     rows = totals.open.recovered()
     for row in rows:
         journal.append(row)

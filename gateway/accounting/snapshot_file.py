@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,30 @@ def write_snapshot(path: Path, lines: Iterable[Any]) -> None:
 
     Raises ``OSError``.
     """
-    checksum, count = 0, 0
+    replace_file(path, _proved(lines))
+
+
+def replace_file(path: Path, parts: Iterable[bytes]) -> None:
+    """``path`` holds all of ``parts``, or what it held. Raises ``OSError``."""
     fresh = path.with_name(path.name + ".new")
-    with open(fresh, "wb", opener=_private) as file:
-        for line in lines:
-            encoded = orjson.dumps(line) + b"\n"
-            checksum, count = zlib.crc32(encoded, checksum), count + 1
-            file.write(encoded)
-        file.write(orjson.dumps({"lines": count, "crc32": checksum}) + b"\n")
+    with open(fresh, "wb", opener=open_private) as file:
+        for part in parts:
+            file.write(part)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
 
 
-def _private(path: str, flags: int) -> int:
+def _proved(lines: Iterable[Any]) -> Iterator[bytes]:
+    checksum, count = 0, 0
+    for line in lines:
+        encoded = orjson.dumps(line) + b"\n"
+        checksum, count = zlib.crc32(encoded, checksum), count + 1
+        yield encoded
+    yield orjson.dumps({"lines": count, "crc32": checksum}) + b"\n"
+
+
+def open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 

@@ -17,6 +17,7 @@ from gateway.accounting.chain import Head, list_days
 from gateway.accounting.charges import Charges
 from gateway.accounting.day_files import Report
 from gateway.accounting.day_sums import DaySums, list_sum_days, read_day_sums, write_day_sums
+from gateway.accounting.heads import BREAK, KnownEnd
 from gateway.accounting.reader import BATCH_ROWS, Batch, Cursor, LedgerReader, fits
 from gateway.accounting.recovery import OpenExchanges
 from gateway.accounting.snapshot_file import in_lines, read_snapshot, write_snapshot
@@ -41,7 +42,8 @@ class Totals:
 
     ``read_on`` and ``save`` are for one thread at a time; ``charged``, ``current`` and ``take_changed``
     may be called from any. ``unsent``: finished days whose sums somebody still waits for; kept with
-    ``note``, which is his, over a restart.
+    ``note``, which is his, over a restart. ``end``: what is known of the chain's end, ``heads`` included,
+    the file where the heads of all writers are kept (None: nowhere).
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class Totals:
         report: Report = lambda *args, **fields: None,
         *,
         most_groups: int = MOST_GROUPS,
+        heads: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.end = KnownEnd(folder, heads)
         self.open = OpenExchanges()
         self.unsent: set[str] = set()
         self.note: Any = None
@@ -77,6 +81,11 @@ class Totals:
     def load(self) -> None:
         """Takes up the checkpoint, or else what the finished days left. Raises ``OSError``."""
         lines = read_snapshot(self.folder / CHECKPOINT)
+        self._take_up(lines)
+        self.end.expect(_head_of(lines))
+        self.end.expect_kept()
+
+    def _take_up(self, lines: list[Any] | None) -> None:
         try:
             if lines is not None and self._take_checkpoint(lines):
                 return
@@ -141,10 +150,12 @@ class Totals:
             self._sums.changed = set(self._sums.groups)
 
     def save(self) -> None:
-        """Writes the checkpoint, if anything was read since the last one. Raises ``OSError``."""
+        """Writes the checkpoint, if anything was read since the last one, and keeps the head; not while the
+        files lack a known head and no row tells of it. Raises ``OSError``."""
         state = (self._reader.cursor, self.note)
-        if state != self._saved:
+        if state != self._saved and not self.end.cut:
             write_snapshot(self.folder / CHECKPOINT, self._checkpoint())
+            self.end.keep(self.head)
             self._saved = state
 
     def close(self, *, finished: bool = False) -> None:
@@ -164,6 +175,8 @@ class Totals:
                     self.open.end(row)
                 elif row["kind"] == "attempt":
                     self.open.begin(row)
+                elif row["kind"] == BREAK:
+                    self.end.hear(row)
             except _BAD_ROW:
                 bad += 1
         folded = self._sums.folded
@@ -202,6 +215,7 @@ class Totals:
             "folded": self._sums.folded,
             "unsent": sorted(self.unsent),
             "note": self.note,
+            "told": self.end.told,
         }
         yield from in_lines("groups", encode_groups(self._sums.groups))
         yield from in_lines("charges", self._charges.encode())
@@ -212,6 +226,7 @@ class Totals:
         cursor = Cursor(*header["cursor"])
         if header["version"] != VERSION or not fits(self.folder, cursor):
             return False
+        self.end.take_told(header.get("told", []))
         self._reader = LedgerReader(self.folder, cursor)
         self._day = cursor.file.removesuffix(".jsonl")
         self.unsent, self.note = set(header["unsent"]), header["note"]
@@ -253,7 +268,10 @@ class Totals:
 
 def checkpoint_head(folder: Path) -> Head | None:
     """The last row that was known when the checkpoint was written; None without one."""
-    lines = read_snapshot(folder / CHECKPOINT)
+    return _head_of(read_snapshot(folder / CHECKPOINT))
+
+
+def _head_of(lines: list[Any] | None) -> Head | None:
     try:
         cursor = Cursor(*lines[0]["cursor"]) if lines else None
     except _BAD_ROW:

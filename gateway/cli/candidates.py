@@ -11,7 +11,6 @@ from gateway.accounting.pricing import Price, PriceBook, PriceTable, PriceTableE
 from gateway.cli.admin_client import fail
 from gateway.settings import ModelSettings, PriceSettings, Settings
 
-
 NO_PRICE = "no price"
 
 
@@ -53,7 +52,8 @@ def candidates(settings: Settings, names: str | None) -> list[Candidate]:
 
 def _groups(settings: Settings, book: PriceBook) -> list[Candidate]:
     found = [
-        _group(name, group, settings, book) or Candidate(name, ()) for name, group in settings.models.items()
+        _group(name, group, settings, book) or Candidate(name, ())
+        for name, group in settings.models.items()
     ]
     if not any(candidate.parts for candidate in found):
         fail("no model of the configuration has a price; name some with --models")

@@ -166,7 +166,9 @@ def _print(projections: Sequence[Projection], features: int) -> None:
         if features > 1:
             requests = round(sum(one.requests for one in part))
             p50, p95 = sum(one.p50_nanousd for one in part), sum(one.p95_nanousd for one in part)
-            rows.append([_model(part[0]), "all", count(requests), "", "", *_amounts(part[0].note, p50, p95)])
+            rows.append(
+                [_model(part[0]), "all", count(requests), "", "", *_amounts(part[0].note, p50, p95)]
+            )
     print_table(_COLUMNS, rows, section=features + 1 if features > 1 else 0)
 
 

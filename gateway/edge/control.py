@@ -113,9 +113,9 @@ def _add_keys(router: APIRouter, issuing: Issuing, snapshot: Callable[[], Snapsh
     async def revoke_key(
         request: Request, tenant: str, id: str, cut_streams: bool = False, owner: _Owner = None
     ) -> RevokedKey:
-        tenant, id = await issuing.owned(f"{tenant}/keys/{id}", owner, snapshot())
-        key, shared = await issuing.revoke(tenant, id, cut_streams, snapshot())
-        _noted(log, request, "delete_key", tenant=tenant, key=id, cut_streams=cut_streams)
+        tenant, name = await issuing.owned(f"{tenant}/keys/{id}", owner, snapshot())
+        key, shared = await issuing.revoke(tenant, name, cut_streams, snapshot())
+        _noted(log, request, "delete_key", tenant=tenant, key=name, cut_streams=cut_streams)
         return RevokedKey(**_key(key), shared=shared)
 
 

@@ -214,8 +214,8 @@ def _needs_text(name: str, native: dict[str, Any]) -> None:
     ids = set(map(type, chain.from_iterable(value))) if nested else kinds
     if kinds != {str} and ids != {int}:
         raise InvalidRequest(
-            f"'{name}' must be a string, an array of strings, an array of token ids, or an array of arrays of"
-            " token ids.",
+            f"'{name}' must be a string, an array of strings, an array of token ids, or an array of arrays"
+            " of token ids.",
             param=name,
         )
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LONGEST_COOLDOWN_S = 300.0
 LONGEST_ALONE_S = 60.0
-"""For so long at most the last deployment of a group is left alone, which its provider must have asked for."""
+"""The longest for which the last deployment of a group is left alone, if its provider asked for that."""
 UNBOUNDED = 1 << 30
 FAILURE_COSTS_S = 30.0
 """What a failure counts for where the fastest is wanted: failing fast must not attract traffic."""

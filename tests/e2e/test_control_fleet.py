@@ -128,6 +128,23 @@ async def test_keys_are_the_fleets(pair: tuple[Served, Served], upstream: Upstre
         assert time.monotonic() - began_s < HEARD_S
 
 
+async def test_one_id_asked_for_everywhere_makes_one_key(pair: tuple[Served, Served]) -> None:
+    place = "tenants/acme/keys"
+    for number in range(10):
+        order = {"id": f"same/{number}"}
+        answers = await asyncio.gather(*(admin(pair[n % 2], "POST", place, order) for n in range(6)))
+        made = [answer for answer in answers if answer.status == 201]
+        assert len(made) == 1
+        pair[0].secrets.append(made[0].json()["secret"])
+        for answer in answers:
+            if answer is not made[0]:
+                assert_refused(answer, 400, "invalid_request")
+                assert "already" in answer.json()["error"]["message"]
+        assert (await admin(pair[1], "DELETE", f"{place}/same/{number}")).status == 200
+        again = await new_key(pair[0], id=f"same/{number}")
+        assert await listing(pair[1], again["secret"]) == 200
+
+
 async def test_a_flushed_redis_forgets_nothing(
     pair: tuple[Served, Served], upstream: Upstream, redis: RedisServer
 ) -> None:

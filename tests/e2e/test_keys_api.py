@@ -38,6 +38,8 @@ def changes() -> dict[str, Any]:
         "aliases": {"fast": "chat"},
         "tenants": {
             "team/a": {"models": ["*"], "keys": keys},
+            "rate": {"models": ["*"]},
+            "rate/keys/app": {"models": ["*"]},
             "narrow": {"models": ["small"], "keys": [timed]},
         },
     }
@@ -99,6 +101,57 @@ async def test_a_revoked_key_is_refused_on_its_next_request(gateway: Gateway) ->
     again = await new_key(gateway, "team/a", id="to/go")
     assert (await models(gateway, again["secret"]))[0] == 200
     assert (await models(gateway, made["secret"]))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("tenant", "id"),
+    [
+        ("rate", "app/keys/1"),
+        ("rate", "keys/1"),
+        ("rate", "/keys/"),
+        ("rate", "keys"),
+        ("rate", "a/keys"),
+        ("rate", "a/keys/b/keys/c"),
+        ("rate/keys/app", "keys/keys"),
+        ("team/a", "x/keys/y"),
+    ],
+)
+async def test_names_with_slashes(gateway: Gateway, tenant: str, id: str) -> None:
+    made = await new_key(gateway, tenant, id=id)
+    found = await admin(gateway, "GET", f"tenants/{tenant}/keys/{id}")
+    assert (found.status, found.json()["tenant"], found.json()["id"]) == (200, tenant, id)
+    turned = await new_key(gateway, tenant, rotate=id, id=f"{id}/new")
+    for one in (id, f"{id}/new"):
+        gone = await admin(gateway, "DELETE", f"tenants/{tenant}/keys/{one}")
+        assert (gone.status, gone.json()["tenant"], gone.json()["id"]) == (200, tenant, one)
+    for key in (made, turned):
+        assert (await models(gateway, key["secret"]))[0] == 401
+
+
+async def test_a_path_that_means_two_keys(gateway: Gateway) -> None:
+    """None is revoked for the other."""
+    place = "tenants/rate/keys/app/keys/2"
+    short = await new_key(gateway, "rate", id="app/keys/2")
+    assert (await admin(gateway, "GET", place)).json()["tenant"] == "rate"
+    long = await new_key(gateway, "rate/keys/app", id="2")
+    for method in ("GET", "DELETE"):
+        answer = await admin(gateway, method, place)
+        assert_refused(answer, 400, "invalid_request")
+        assert "?owner=rate or ?owner=rate/keys/app" in answer.json()["error"]["message"]
+    for owner, states in (("rate", (401, 200)), ("rate/keys/app", (401, 401))):
+        gone = await admin(gateway, "DELETE", f"{place}?owner={owner}")
+        assert (gone.status, gone.json()["tenant"]) == (200, owner)
+        assert tuple([(await models(gateway, key["secret"]))[0] for key in (short, long)]) == states
+    assert_refused(await admin(gateway, "DELETE", f"{place}?owner=acme"), 404, "not_found")
+
+
+async def test_a_list_and_a_key_by_the_same_path(gateway: Gateway) -> None:
+    await new_key(gateway, "rate", id="app/keys")
+    place = "tenants/rate/keys/app/keys"
+    assert "data" in (await admin(gateway, "GET", place)).json()
+    assert (await admin(gateway, "GET", f"{place}?owner=rate")).json()["id"] == "app/keys"
+    gone = await admin(gateway, "DELETE", place)
+    assert (gone.status, gone.json()["id"]) == (200, "app/keys")
 
 
 async def test_expiry_is_a_day_or_a_time(gateway: Gateway) -> None:

@@ -139,6 +139,36 @@ async def test_a_projection_for_people(gateway: Served) -> None:
     assert line[:3] == ["chat", "search", "5,253,120"] and line[-1] == "18,385.92"
 
 
+async def test_models_without_a_price_are_marked(gateway: Served) -> None:
+    def group(*prices: str | None) -> dict[str, object]:
+        given = [
+            {"price": {"input_per_mtok_usd": one, "output_per_mtok_usd": one}} if one is not None else {}
+            for one in prices
+        ]
+        return {"deployments": [{"provider": "fake", "model": "no-such-model", **one} for one in given]}
+
+    gateway.configure(
+        {"models": {"free": group("0"), "half": group("1", "0"), "odd": group(None), "dear": group("900")}}
+    )
+    done = await projected(gateway, "--volume", "1000/month", "--feature", "search")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines() if "search" in line]
+    shown = {" ".join(line[: line.index("search")]): line[-2:] for line in lines}
+    assert list(shown) == ["half (partly price 0)", "chat", "dear", "free (price 0)", "odd (no price)"]
+    assert shown["free (price 0)"] == ["0.00", "0.00"] and shown["odd (no price)"] == ["–", "–"]
+    done = await projected(gateway, "--volume", "1000/month")
+    assert [line.split()[:3] for line in done.stdout.splitlines() if " all " in line][-1] == [
+        "odd",
+        "(no",
+        "price)",
+    ]
+    done = await projected(gateway, "--volume", "1000/month", "--csv")
+    assert done.stderr == "note: odd has no price, and is left out\n"
+    assert {row["model"] for row in csv.DictReader(io.StringIO(done.stdout))} == {
+        *("half", "chat", "dear", "free")
+    }
+
+
 @pytest.mark.parametrize(
     "options, code, said",
     [

@@ -91,6 +91,8 @@ def changes(upstream: Providers) -> dict[str, Any]:
         "all-then": pool("c"),
         "busy": pool("a", "b", retry={"attempts": 1}),
         "spare": pool("c"),
+        "two": pool("a", models=["of-two-groups"], fallbacks=["spare"]),
+        "hedged": pool("a", models=["of-two-groups"], retry={"attempts": 1}),
     }
     unpaid = [*(f"unpaid-{name}" for name in UNPAID), *(f"unpaid-alone-{name}" for name in UNPAID)]
     own = dict.fromkeys((*unpaid, *REFUSED, *FORBIDDEN), f"{upstream.url}/v1")
@@ -149,6 +151,23 @@ async def test_an_hour_is_not_waited_for(gateway: Gateway, upstream: Providers) 
     assert time.monotonic() - began_s < 2.0
     assert got.header("retry-after") == "3600"
     assert len(await tried(gateway, got)) == 1
+
+
+async def test_who_has_nobody_else_is_kept_by_a_hint_alone_and_for_a_minute_at_most(
+    gateway: Gateway, upstream: Providers
+) -> None:
+    """Two groups, one credential and model: what one of them learns is each one's by its own situation."""
+    upstream.always("spare-1", *whole(False))
+    upstream.once("of-two-groups", limited())
+    assert said(await gateway.chat(model="two")) == "fine"
+    upstream.always("of-two-groups", *whole(False))
+    assert await tried(gateway, await gateway.chat(model="two")) == [("spare-1", "ok")]
+    assert await tried(gateway, await gateway.chat(model="hedged")) == [("hedged-1", "ok")]
+    upstream.once("of-two-groups", limited("retry-after: 250"))
+    assert_refused(await gateway.chat(model="hedged"), 429, "upstream_rate_limited")
+    got = await gateway.chat(model="hedged")
+    assert_refused(got, 503, "no_deployment_available")
+    assert 50 <= int(got.header("retry-after") or 0) <= 60
 
 
 @pytest.mark.parametrize("name", UNPAID)

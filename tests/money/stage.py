@@ -16,7 +16,7 @@ from tests.money.load import AT_ONCE, Asked, Load
 from tests.money.proxy import Proxy
 
 PLACES = 10
-MOST_ROUNDS = 15
+MOST_ROUNDS = 60
 
 
 @dataclass

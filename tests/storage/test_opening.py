@@ -64,6 +64,11 @@ def test_what_an_url_says(url: str, target: RedisTarget) -> None:
         ("redis://:secret@h/1/2", "database number"),
         ("redis+cluster://:secret@h/1", "database 0"),
         ("redis+sentinel://:secret@h", "/SERVICE"),
+        ("redis://:secret@[h", "HOST:PORT"),
+        ("redis://:secret\uff0f@h", "HOST:PORT"),
+        ("redis://:secret@h?x=1", "nothing after"),
+        ("redis+sentinel://:secret@h/main?db=1", "nothing after"),
+        ("redis://:secret@h/0#x", "nothing after"),
     ],
 )
 def test_an_url_that_will_not_do(url: str, told: str) -> None:

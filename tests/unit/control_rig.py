@@ -54,6 +54,16 @@ class Shared(Memory):
         self._ask("get")
         return await super().get(key)
 
+    async def put_new(self, key: str, value: bytes, ttl_s: float) -> bytes | None:
+        self._ask("put_new")
+        await asyncio.sleep(0)
+        return await super().put_new(key, value, ttl_s)
+
+    async def replace(self, key: str, expected: bytes, value: bytes | None, ttl_s: float) -> bool:
+        self._ask("replace")
+        await asyncio.sleep(0)
+        return await super().replace(key, expected, value, ttl_s)
+
     async def fields(self, key: str) -> dict[str, bytes]:
         self._ask("fields")
         await asyncio.sleep(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -442,6 +443,73 @@ async def test_what_cannot_be_made(fleet: Fleet) -> None:
     again = (one.issuing.make("acme", Wanted(id="mine"), one.snapshot) for _ in range(5))
     made = await asyncio.gather(*again, return_exceptions=True)
     assert sum(isinstance(one, InvalidRequest) for one in made) == 4
+
+
+async def test_of_two_processes_one_makes_the_key(fleet: Fleet) -> None:
+    one, two, three = (fleet(name, running=False) for name in ("one", "two", "three"))
+    for turn in range(20):
+        wanted = Wanted(id="same") if turn < 10 else Wanted(id="same", rotate="k")
+        making = [each.issuing.make("acme", wanted, each.snapshot) for each in (one, two, three)]
+        made = await asyncio.gather(*making, return_exceptions=True)
+        refused = [each for each in made if isinstance(each, InvalidRequest)]
+        assert len(refused) == 2 and all("'same' already" in each.message for each in refused)
+        (secret,) = [each[0] for each in made if isinstance(each, tuple)]
+        await two.issuing.revoke("acme", "same", False, two.snapshot)  # the id is free again
+        with pytest.raises(InvalidApiKey):
+            await two.find(secret)
+
+
+async def test_an_id_is_claimed_for_its_tenant_alone(fleet: Fleet) -> None:
+    one = fleet("one")
+    for tenant in ("acme", "other"):
+        await one.issuing.make(tenant, Wanted(id="same"), one.snapshot)
+
+
+async def test_a_claim_ends_where_no_key_was_made(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = fleet("one", running=False), fleet("two", running=False)
+
+    async def lost(make: object, tenants: object) -> None:
+        raise StoreLost("cut off by the test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one.control.watch, "change", lost)
+        with pytest.raises(Unavailable):
+            await one.issuing.make("acme", Wanted(id="same"), one.snapshot)
+    with pytest.raises(InvalidRequest, match="'k' already"):
+        await one.issuing.make("acme", Wanted(id="k"), one.snapshot)
+    assert await two.store.get("key-id:acme k") is None
+    await two.issuing.make("acme", Wanted(id="same"), two.snapshot)
+
+
+async def test_an_id_whose_key_has_expired_is_free(fleet: Fleet) -> None:
+    one, two = fleet("one"), fleet("two")
+    soon = Wanted(id="same", expires_s=time.time() + 0.2)
+    await one.issuing.make("acme", soon, one.snapshot)
+    with pytest.raises(InvalidRequest):
+        await two.issuing.make("acme", Wanted(id="same"), two.snapshot)
+    await asyncio.sleep(0.25)
+    await two.issuing.make("acme", Wanted(id="same"), two.snapshot)
+
+
+async def test_all_keys_of_an_id_are_revoked(fleet: Fleet) -> None:
+    """As two gateways of an older version could make them."""
+    one, two = fleet("one"), fleet("two")
+    twins = [f"gw-twin-{number}-0123456789" for number in range(3)]
+    digests = [hashlib.sha256(secret.encode()).hexdigest() for secret in twins]
+
+    def make(version: int, now_s: float) -> list[Entry]:
+        return [MadeKey("acme", "twin", digest, version, now_s, now_s) for digest in digests]
+
+    await one.control.add(make, "acme")
+    held = [await two.find(secret) for secret in twins]
+    running = [two.exchange(key) for key in held]
+    await one.issuing.revoke("acme", "twin", True, one.snapshot)
+    for process in (one, two):
+        await process.control.watch.refresh()
+        for secret in twins:
+            with pytest.raises(InvalidApiKey):
+                await process.find(secret)
+    await until(lambda: all(each.interrupt.reason is Reason.KILL_SWITCH for each in running))
 
 
 async def test_a_key_with_a_budget_of_its_own_is_not_rotated_here(fleet: Fleet) -> None:

@@ -6,22 +6,31 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import orjson
 import pytest
 
-from gateway.accounting.audit import known_heads
-from gateway.accounting.chain import verify
+from gateway.accounting.audit import known_heads, verify_writers
+from gateway.accounting.chain import Head, verify
 from gateway.accounting.follow import Follower
+from gateway.accounting.heads import read_heads
 from gateway.accounting.journal import Journal
 from gateway.accounting.spend import Question
+from gateway.accounting.totals import Totals
 from gateway.accounting.writer import WriterLock
 from gateway.storage.interface import Store, StoreLost
 from gateway.storage.memory import Memory, MemoryState
 from tests.unit.ledger_rows import NOON_S, Writer, attempt, exchange, rows_of, today
 
 NOW_S = int(time.time())
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A folder of the ledger alone: what is kept beside it is no other test's."""
+    return tmp_path / "ledger"
 
 
 class SharedStore(Memory):
@@ -59,7 +68,7 @@ class Process:
         self.events: list[str] = []
         self.folder = ledger / writer
         self.journal = Journal(ledger, writer, report=self._report)
-        self.follower = Follower(ledger, self.journal, store or Memory(writer), self._report)
+        self.follower = Follower(ledger, self.journal, store or Memory(writer), lambda: (), self._report)
 
     def _report(self, event: str, **fields: Any) -> None:
         self.events.append(event)
@@ -208,8 +217,146 @@ async def test_a_checkpoint_of_other_files_is_thrown_away(tmp_path: Path) -> Non
     file.unlink()
     Writer(tmp_path / "w").write([fresh("1", nanousd=7)], today())
     again = Process(tmp_path)
-    assert again.events == ["ledger_read_anew"] and again.follower.totals.charged("acme") == 7
+    assert again.events == ["ledger_read_anew", "ledger_cut_off"]
+    assert again.follower.totals.charged("acme") == 7
     await again.stop()
+
+
+def cut(folder: Path, left: int) -> None:
+    file = folder / f"{today()}.jsonl"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:left]))
+
+
+def forgotten(ledger: Path, *names: str) -> None:
+    for name in names:
+        (ledger / name).unlink()
+
+
+def told(ledger: Path, heads: dict[str, Head] | None = None) -> list[str]:
+    """What ``ledger verify`` says of all writers."""
+    return [problem.kind for one in verify_writers(ledger, heads or {}) for problem in one.problems]
+
+
+@pytest.mark.parametrize("gone", [(), ("w/checkpoint",), ("../heads.json",)])
+async def test_a_cut_ledger_is_told_of_for_ever(tmp_path: Path, gone: tuple[str, ...]) -> None:
+    process = Process(tmp_path)
+    await process.write(attempt("1"), fresh("1", nanousd=5), attempt("2"), fresh("2", nanousd=7))
+    await process.write(attempt("3"), fresh("3", nanousd=9))
+    known = process.journal.head
+    await process.stop()
+    cut(tmp_path / "w", 3)
+    forgotten(tmp_path, *gone)
+    assert told(tmp_path) == ["cut_off"]
+    again = Process(tmp_path)
+    assert again.events[-2:] == ["ledger_cut_off", "ledger_recovered"]
+    assert again.follower.totals.charged("acme", start_s=NOON_S - 30 * 86400) == 5 + 1_234_500
+    assert await again.follower.source.rows("r-2") == []
+    await again.stop()
+    (row,) = rows_of(tmp_path / "w", "break")
+    assert (row["seq"], row["found_seq"], row["known_seq"]) == (4, 3, known.seq)
+    assert row["known_sha256"] == known.sha256
+    assert [one["id"] for one in rows_of(tmp_path / "w")] == ["1", "2"]
+    for _ in range(2):
+        third = Process(tmp_path)
+        await third.write(fresh("4", nanousd=1))
+        assert "ledger_cut_off" not in third.events
+        await third.stop()
+        assert told(tmp_path) == ["cut_off"]
+    assert verify(tmp_path / "w") == []
+
+
+async def test_a_cut_is_told_once_for_each_head(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    await process.write(*(fresh(str(number)) for number in range(8)))
+    await process.stop()
+    cut(tmp_path / "w", 2)
+    again = Process(tmp_path)
+    await again.crash()  # the checkpoint is still the old one
+    third = Process(tmp_path)
+    assert "ledger_cut_off" not in third.events
+    await third.write(*(fresh(f"n{number}") for number in range(9)))
+    await third.stop()
+    cut(tmp_path / "w", 5)
+    fourth = Process(tmp_path)
+    assert fourth.events[-1] == "ledger_cut_off"
+    await fourth.stop()
+    assert [row["known_seq"] for row in rows_of(tmp_path / "w", "break")] == [8, 12]
+    assert told(tmp_path) == ["cut_off", "cut_off"]
+
+
+async def test_until_a_cut_is_written_down_no_head_is_overwritten(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    await process.write(*(fresh(str(number)) for number in range(8)))
+    await process.stop()
+    before = [(tmp_path / name).read_bytes() for name in ("w/checkpoint", "../heads.json")]
+    cut(tmp_path / "w", 2)
+    totals = Totals(tmp_path / "w", heads=tmp_path / "../heads.json")
+    totals.load()
+    while totals.read_on():
+        pass
+    assert [head.seq for head in totals.end.cut] == [8]
+    totals.save()
+    totals.close()
+    assert [(tmp_path / name).read_bytes() for name in ("w/checkpoint", "../heads.json")] == before
+
+
+async def test_the_stores_head_is_compared_before_it_is_overwritten(tmp_path: Path) -> None:
+    state = MemoryState()
+    process = Process(tmp_path, "w", SharedStore("w", state))
+    await process.write(*(fresh(str(number)) for number in range(8)))
+    known = process.journal.head
+    await process.stop()
+    cut(tmp_path / "w", 2)
+    forgotten(tmp_path, "w/checkpoint", "../heads.json")
+    store = SharedStore("w", state)
+    store.away = True
+    again = Process(tmp_path, "w", store)
+    await again.write(*(fresh(f"n{number}") for number in range(10)))
+    assert again.events == []
+    store.away = False
+    await again.follower.catch_up(5.0)
+    assert again.events == ["ledger_cut_off"]
+    await again.write(fresh("more"))
+    await again.stop()
+    (row,) = rows_of(tmp_path / "w", "break")
+    assert (row["seq"], row["known_seq"], row["known_sha256"]) == (13, *known)
+    heads = await known_heads(store)
+    assert heads["w"].seq == 14 and told(tmp_path, heads) == ["cut_off"]
+    last = Process(tmp_path, "w", store)
+    await last.follower.catch_up(5.0)
+    assert last.events == []
+    await last.stop()
+
+
+async def test_a_store_elsewhere_is_behind_and_nothing_is_cut(tmp_path: Path) -> None:
+    state = MemoryState()
+    store = SharedStore("w", state)
+    process = Process(tmp_path, "w", store)
+    await process.write(fresh("1"))
+    store.away = True
+    await process.write(fresh("2"))
+    await process.crash()
+    store.away = False
+    again = Process(tmp_path, "w", store)
+    await again.follower.catch_up(5.0)
+    assert again.events == [] and (await known_heads(store))["w"].seq == 2
+    await again.stop()
+
+
+async def test_a_folder_that_is_gone_is_missing(tmp_path: Path) -> None:
+    for writer in ("v", "w"):
+        process = Process(tmp_path, writer)
+        await process.write(fresh(writer))
+        await process.stop()
+    heads = read_heads(tmp_path / "../heads.json")
+    elsewhere = {"x": Head(5, "0" * 64)}
+    assert heads.keys() == {"v", "w"} and told(tmp_path, heads | elsewhere) == []
+    rmtree(tmp_path / "w")
+    assert told(tmp_path) == ["missing"]
+    rmtree(tmp_path / "v")
+    assert told(tmp_path, heads | elsewhere) == ["missing", "missing"]
+    forgotten(tmp_path, "../heads.json")
+    assert told(tmp_path) == [] and told(tmp_path, heads) == ["missing", "missing"]
 
 
 async def test_all_writers_folders_answer(tmp_path: Path) -> None:

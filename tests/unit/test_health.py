@@ -7,6 +7,7 @@ import pytest
 from gateway.control.concurrency import MOST, Concurrency, Permit
 from gateway.errors import Sent, Unavailable, UpstreamError
 from gateway.routing.breaker import BreakerPolicy
+from gateway.routing.deployment import Group
 from gateway.routing.health import UNBOUNDED, Learned
 from gateway.routing.plan import Plan
 from tests.unit.routing_rig import REQUEST, Site
@@ -53,6 +54,40 @@ def test_a_new_credential_begins_anew() -> None:
     assert learned.health("d", "provider/old", "m", policy).free_at_s(1.0) == 60.0
     assert learned.health("other", "provider/old", "n", policy).free_at_s(1.0) == 60.0
     assert learned.health("d", "provider/new", "m", policy).free_at_s(1.0) == 1.0
+
+
+def test_who_is_alone_is_kept_by_a_hint_alone_and_for_a_minute_at_most() -> None:
+    here = Site()
+    shared = [here.deployment(name, "one") for name in ("two-1", "hedged-1")]
+    two = here.group(shared[0], fallbacks=[here.group(here.deployment("spare"), name="spare")])
+    hedged = here.group(shared[1], name="hedged")
+
+    def first(group: Group, now_s: float) -> str:
+        return Plan(group, REQUEST, 900.0).first(now_s).deployment.id
+
+    shared[0].health.cooldown.extend(0.0, 10.0)  # nobody asked for this
+    assert [first(group, 1.0) for group in (two, hedged)] == ["spare", "hedged-1"]
+    assert [first(group, 10.0) for group in (two, hedged)] == ["two-1", "hedged-1"]
+    shared[0].health.cooldown.extend(20.0, 250.0, 250.0)
+    with pytest.raises(Unavailable) as caught:
+        first(hedged, 30.0)
+    assert caught.value.retry_after_s == 50
+    assert [first(group, 80.0) for group in (two, hedged)] == ["spare", "hedged-1"]
+    assert first(two, 270.0) == "two-1"
+
+
+def test_the_others_of_a_group_come_before_its_last() -> None:
+    here = Site()
+    limited, other = here.deployment("a"), here.deployment("b")
+    group = here.group(limited, other)
+    limited.health.cooldown.extend(0.0, 10.0)
+    assert Plan(group, REQUEST, 9.0).first(1.0).deployment is other
+    other.health.cooldown.extend(0.0, 20.0, 20.0)
+    assert Plan(group, REQUEST, 9.0).first(1.0).deployment is limited
+    limited.health.cooldown.extend(0.0, 5.0, 5.0)
+    with pytest.raises(Unavailable) as caught:
+        Plan(group, REQUEST, 9.0).first(1.0)
+    assert caught.value.retry_after_s == 4
 
 
 def test_places_that_are_all_taken_are_not_waited_for_twice() -> None:

@@ -95,6 +95,31 @@ def test_refused_inputs(value: Any) -> None:
         read(Operation.EMBEDDING, {"model": "m", "input": value})
 
 
+IDS = "a string, an array of strings, an array of token ids, or an array of arrays of token ids."
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *([1, "a"], ["a", 1], [1, "a", "b"], [[1], "a"], ["a", [1]], [1, [1]], [[1], 1]),
+        *([True], [1.5], [None], [{}], [1, True], [1, None]),
+        *([[]], [[1], []], [["a"]], [[1, "a"]], [[1], [None]], [[[1]]], [[True]], [[{}]]),
+    ],
+)
+def test_inputs_are_of_one_kind(value: Any) -> None:
+    """What is mixed would be answered, and billed, in another number than it was counted in."""
+    for operation, name in ((Operation.COMPLETION, "prompt"), (Operation.EMBEDDING, "input")):
+        with pytest.raises(InvalidRequest) as raised:
+            read(operation, {"model": "m", name: value})
+        assert (raised.value.param, raised.value.message) == (name, f"'{name}' must be {IDS}")
+
+
+@pytest.mark.parametrize("value", ["", "a", ["a", ""], [0], [1, 2] * 5000, [[1], [0, 2]]])
+def test_prompts(value: Any) -> None:
+    request = read(Operation.COMPLETION, {"model": "m", "prompt": value})
+    assert request.native["prompt"] is value
+
+
 def test_usage_is_asked_for_without_touching_what_the_client_sent() -> None:
     native = {**GOOD, "stream": True, "stream_options": {"x": 1}}
     request = read(Operation.CHAT, native)

@@ -144,8 +144,8 @@ def test_what_is_cooling_is_skipped_and_a_hint_is_waited_for() -> None:
 def test_nobody_left_says_when() -> None:
     site = Site()
     first, second = site.deployment("a"), site.deployment("b")
-    first.health.cooldown.extend(0, 30)
-    second.health.cooldown.extend(0, 12.2)
+    first.health.cooldown.extend(0, 30, 30)
+    second.health.cooldown.extend(0, 12.2, 12.2)
     with pytest.raises(Unavailable) as caught:
         walk(site.group(first, second))
     assert caught.value.code == "no_deployment_available"
@@ -239,12 +239,12 @@ def test_the_last_of_a_group_is_never_left_alone() -> None:
     first, second = site.deployment("a"), site.deployment("b")
     group = site.group(first, second)
     for _ in range(10):
-        first.health.failed(0, may_open=group.may_leave(first))
-        second.health.failed(0, may_open=group.may_leave(second))
+        first.health.failed(0, may_open=group.may_leave(first, 0))
+        second.health.failed(0, may_open=group.may_leave(second, 0))
     assert [one.health.breaker.state() for one in (first, second)] == ["open", "closed"]
     alone = site.group(site.deployment("c"))
     for _ in range(100):
-        alone.deployments[0].health.failed(0, may_open=alone.may_leave(alone.deployments[0]))
+        alone.deployments[0].health.failed(0, may_open=alone.may_leave(alone.deployments[0], 0))
     assert ids(walk(alone)) == ["c"]
 
 

@@ -10,7 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gateway.settings import loads
+from gateway.storage.interface import StoreRefused
+from gateway.storage.opening import open_store
 from tests.unit.test_settings_faults import HASH, VALID, changed
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -49,6 +53,48 @@ def test_check_tells_every_fault(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "not '${PORT}'" in done.stderr
     assert "secret-port" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://:secret@h:notaport", "has no proper HOST:PORT; write redis://HOST:6379/0, say"),
+        ("redis://:secret@h/abc", "ends in no database number; write redis://HOST:PORT/0, say"),
+        ("redis+sentinel://:secret@h", "names no service; write redis+sentinel://HOST:PORT/SERVICE"),
+        ("redis://:secret@h?x=1", "takes nothing after ? or #"),
+        ("rediss://:secret@[h", "has no proper HOST:PORT"),
+        ("redis+cluster://:secret@h/1", "has database 0 only"),
+    ],
+)
+def test_check_refuses_the_storage_urls_that_serve_does(tmp_path: Path, url: str, told: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f'{VALID}storage:\n  url: "{url}"\n')
+    done = run("check", "-c", str(file))
+    assert (done.returncode, done.stdout) == (1, "")
+    line, count = done.stderr.splitlines()
+    assert line.startswith(f"{file}:25: storage.url: ") and told in line and count == "1 fault"
+    assert "secret" not in line
+    with pytest.raises(StoreRefused):
+        open_store(url, "w")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("memory://", "redis://h", "rediss://u:p%3F@h:1/2", "redis://[::1]:7"),
+        *("redis+cluster://h,i:1", "redis+sentinel://h,i:9/main/4"),
+    ],
+)
+def test_storage_urls_that_will_do(url: str) -> None:
+    assert loads(f'{VALID}storage:\n  url: "{url}"\n', {}).storage.url.get_secret_value() == url
+
+
+def test_settings_do_not_import_redis() -> None:
+    script = (
+        "import sys, gateway.settings; print([n for n in ('redis', 'hiredis', 'ssl') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_check_without_a_path_is_wrong_usage() -> None:
