@@ -107,10 +107,12 @@ def estimate_prompt(native: dict[str, Any]) -> int:
     work.
     """
     messages = native.get("messages")
-    if isinstance(messages, list):
-        return _estimate_chat(native, messages)
-    texts, ids = _inputs(native.get("prompt", native.get("input")))
-    return estimate_text("".join(texts)) + ids
+    tokens = _estimate_chat(native, messages) if isinstance(messages, list) else 0
+    for name in ("prompt", "input"):  # beside messages, too: nobody knows which of them a provider reads
+        if name in native:
+            texts, ids = _inputs(native[name])
+            tokens += estimate_text("".join(texts)) + ids
+    return tokens
 
 
 def _estimate_chat(native: dict[str, Any], messages: list[Any]) -> int:

@@ -105,8 +105,7 @@ class Plan:
         if self._group.hedges is not None:
             self._group.hedges.request(now_s)
         step = self._untried(self._group, now_s) or self._fallback(now_s, None)
-        if step is None and not self._group.fallbacks:
-            step = self._untried(self._group, now_s, alone=True)
+        step = step or self._last(now_s)
         if step is None:
             raise self._nobody(now_s)
         return self._taken(step, now_s)
@@ -138,7 +137,7 @@ class Plan:
         if step is None:
             step = self._fallback(now_s, reason)
         if step is None and reason in ELSEWHERE:
-            step = self._again(error, now_s)
+            step = self._last(now_s) or self._again(error, now_s)
         return None if step is None else self._taken(step, now_s)
 
     def hedge_after_s(self, deployment: Deployment) -> float | None:
@@ -189,6 +188,10 @@ class Plan:
             if self._may_call(deployment, now_s, alone):
                 return Step(group, deployment)
         return None
+
+    def _last(self, now_s: float) -> Step | None:
+        """Who was not tried for its record alone, where there is nobody else."""
+        return None if self._group.fallbacks else self._untried(self._group, now_s, alone=True)
 
     def _fallback(self, now_s: float, reason: Reason | None) -> Step | None:
         """``reason`` None: nobody in the group could be called at all."""

@@ -250,7 +250,7 @@ async def test_a_cut_ledger_is_told_of_for_ever(tmp_path: Path, gone: tuple[str,
     again = Process(tmp_path)
     assert again.events[-2:] == ["ledger_cut_off", "ledger_recovered"]
     assert again.follower.totals.charged("acme", start_s=NOON_S - 30 * 86400) == 5 + 1_234_500
-    assert await again.follower.source.rows("r-2") == []
+    assert await again.follower.source.rows("r-3") == []
     await again.stop()
     (row,) = rows_of(tmp_path / "w", "break")
     assert (row["seq"], row["found_seq"], row["known_seq"]) == (4, 3, known.seq)
@@ -341,6 +341,27 @@ async def test_a_store_elsewhere_is_behind_and_nothing_is_cut(tmp_path: Path) ->
     await again.follower.catch_up(5.0)
     assert again.events == [] and (await known_heads(store))["w"].seq == 2
     await again.stop()
+
+
+@pytest.mark.parametrize("known_here", [True, False])
+async def test_who_looks_after_a_dead_writer_does_not_hide_a_cut(tmp_path: Path, known_here: bool) -> None:
+    state = MemoryState()
+    dead = Process(tmp_path, "dead", SharedStore("dead", state))
+    await dead.write(*(fresh(str(number)) for number in range(8)))
+    await dead.stop()
+    cut(tmp_path / "dead", 2)
+    if not known_here:
+        forgotten(tmp_path, "dead/checkpoint", "../heads.json")
+    store = SharedStore("w", state)
+    process = Process(tmp_path, "w", store)
+    await process.follower._adoption.look()
+    assert "cut_off" in told(tmp_path, await known_heads(store))
+    await process.stop()
+    back = Process(tmp_path, "dead", SharedStore("dead", state))
+    await back.follower.catch_up(5.0)
+    await back.stop()
+    assert told(tmp_path, await known_heads(store)) == ["cut_off"]
+    assert [row["known_seq"] for row in rows_of(tmp_path / "dead", "break")] == [8]
 
 
 async def test_a_folder_that_is_gone_is_missing(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ def heads(tmp_path: Path) -> list[Head]:
     """Of 400 rows over two days, some of them longer than what is read at once."""
     writer, made = Writer(tmp_path), []
     for number in range(1, 401):
-        long = {"note": "x" * 200_000} if number % 130 == 0 else {}
-        writer.write([exchange(str(number), **long)], "2026-11-20" if number <= 150 else "2026-11-21")
+        user = "x" * (200_000 if number % 130 == 0 else 3)
+        writer.write([exchange(str(number), user=user)], "2026-11-20" if number <= 150 else "2026-11-21")
         made.append(writer.head)
     return made
 

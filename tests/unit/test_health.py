@@ -85,6 +85,12 @@ def test_the_others_of_a_group_come_before_its_last() -> None:
     other.health.cooldown.extend(0.0, 20.0, 20.0)
     assert Plan(group, REQUEST, 9.0).first(1.0).deployment is limited
     limited.health.cooldown.extend(0.0, 5.0, 5.0)
+    third = here.deployment("c")
+    plan = Plan(here.group(third, limited, other), REQUEST, 9.0)
+    assert plan.first(1.0).deployment is third
+    third.health.cooldown.extend(1.0, 10.0, 10.0)
+    step = plan.after(UpstreamError("x", status=429, code="upstream_rate_limited"), 5.0)
+    assert step is not None and step.deployment is limited and not step.wait_s
     with pytest.raises(Unavailable) as caught:
         Plan(group, REQUEST, 9.0).first(1.0)
     assert caught.value.retry_after_s == 4

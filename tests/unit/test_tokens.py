@@ -235,3 +235,10 @@ def test_prompts_and_embedding_inputs(field: str) -> None:
 )
 def test_unexpected_shapes_never_fail(native: dict[str, Any]) -> None:
     assert estimate_prompt(native) >= 0
+
+
+def test_messages_hide_no_prompt() -> None:
+    prompt = "several words that cost something " * 20
+    alone = estimate_prompt({"prompt": prompt})
+    assert estimate_prompt({"prompt": prompt, "messages": []}) >= alone
+    assert estimate_prompt({"prompt": prompt, "input": prompt}) == 2 * alone
