@@ -50,7 +50,7 @@ from gateway.middleware.receive import Receive
 from gateway.pipeline import Pipeline
 from gateway.reload import Reload, check_restart
 from gateway.routing.breaker import State
-from gateway.routing.deployment import Deployment
+from gateway.routing.deployment import Deployment, Group
 from gateway.routing.health import Learned
 from gateway.routing.leasing import Metering
 from gateway.routing.peers import Peers
@@ -302,7 +302,7 @@ class App:
     def _deployments(self) -> list[DeploymentState]:
         now_s = time.monotonic()
         return [
-            deployment_state(group.name, one, now_s)
+            deployment_state(group, one, now_s)
             for group in self.snapshot.groups.values()
             for one in group.deployments
         ]
@@ -348,17 +348,18 @@ def secrets_of(settings: Settings) -> list[bytes]:
     return [key.get_secret_value().encode() for key in keys if key is not None]
 
 
-def deployment_state(group: str, deployment: Deployment, now_s: float) -> DeploymentState:
+def deployment_state(group: Group, deployment: Deployment, now_s: float) -> DeploymentState:
     """What operators see of a deployment."""
     health = deployment.health
+    alone = not group.may_leave(deployment, now_s)
     usual_s = health.latency.quantile_s(0.5, least=1)
     return DeploymentState(
         id=deployment.id,
-        model=group,
+        model=group.name,
         provider=deployment.provider.name,
         upstream_model=deployment.model,
         weight=deployment.weight,
-        callable=health.stopped is None and deployment.free_at_s(now_s) <= now_s,
+        callable=health.stopped is None and deployment.free_at_s(now_s, alone=alone) <= now_s,
         stopped=health.stopped is not None,
         breaker=health.breaker.state(),
         open_for_s=round(max(health.breaker.free_at_s(now_s) - now_s, 0.0), 3),

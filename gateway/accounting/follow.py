@@ -119,6 +119,8 @@ class Follower:
         or ``timeout_s`` have passed."""
         try:
             async with asyncio.timeout(timeout_s):
+                if self._fleet is not None:
+                    await self._compare(self._fleet)
                 try:
                     await self._journal.flush(timeout_s)
                 except Unavailable:
@@ -156,14 +158,21 @@ class Follower:
                 self._report("ledger_unreadable", level="error", error=str(error))
             self._failing = True
 
-    async def _send(self, fleet: Fleet) -> None:
+    async def _compare(self, fleet: Fleet) -> None:
         try:
             if self._store.lost is None:
                 await fleet.compare()
                 self._breaks.write()
-                await fleet.send(self._journal.head.seq)
         except (OSError, StoreLost, Unavailable):
-            return  # the store itself tells of its loss, and so does the ledger
+            return  # tried again with the next turn
+
+    async def _send(self, fleet: Fleet) -> None:
+        await self._compare(fleet)
+        try:
+            if self._store.lost is None:
+                await fleet.send(self._journal.head.seq)
+        except (OSError, StoreLost):
+            return  # the store itself tells of its loss
 
     async def _pause(self, seconds: float) -> None:
         try:
