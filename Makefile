@@ -13,7 +13,7 @@ demo: $(VENV)/.base  ## a gateway with a simulated provider: first answer withou
 	@$(VENV)/bin/llm-gateway demo
 
 test: $(VENV)/.test node redis lint  ## lint, types, import law and every test
-	@$(PY) -m pytest -q
+	@$(PY) -m tests.run
 
 lint: $(VENV)/.test  ## style, types and the import law
 	@$(VENV)/bin/ruff check -q .
