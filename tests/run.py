@@ -1,7 +1,7 @@
 """`python -m tests.run`: every test, in a few processes at a time, since most of them wait.
 
-Each part is a pytest of its own, with the arguments given here. What a part says is shown when it has ended;
-the exit code is 1 if one has failed.
+Each part is a pytest of its own, with the arguments given here. What a part says is shown when it has
+ended; the exit code is 1 if one has failed.
 """
 
 from __future__ import annotations
