@@ -37,10 +37,11 @@ class Tasks:
             await asyncio.sleep(AGAIN_S)
 
     async def close(self) -> None:
-        """Cancels what still runs and waits for it."""
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Cancels what still runs and waits for it: again and again, for libraries may swallow it."""
+        while self._running:
+            for task in self._running:
+                task.cancel()
+            await asyncio.wait(self._running, timeout=AGAIN_S)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -67,9 +67,12 @@ class Link(asyncio.Protocol):
         self._late = False
 
     def ask(self, command: bytes) -> asyncio.Future[Reply]:
-        """The answer to come; it fails with ``LinkLost`` or ``LinkSilent``. ``closed`` must be False."""
+        """The answer to come; it fails with ``LinkLost`` or ``LinkSilent``."""
         loop = self._loop
         answer: asyncio.Future[Reply] = loop.create_future()
+        if self.closed:
+            answer.set_exception(LinkLost(f"The connection to Redis at {self.name} has ended."))
+            return answer
         unsent = self._unsent
         if not unsent:
             loop.call_soon(self._flush)
@@ -91,6 +94,7 @@ class Link(asyncio.Protocol):
             self._transport.abort()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         due, self._due = self._due, deque()
         for answer, _ in due:
             if not answer.done():
