@@ -38,6 +38,14 @@ async def store(own_server: RedisServer) -> AsyncIterator[RedisStore]:
         yield store
 
 
+@pytest.fixture
+async def patient(own_server: RedisServer) -> AsyncIterator[RedisStore]:
+    """Where time is not what is tested."""
+    async with opened(own_server.url) as store:
+        await store.register(T, [], [], lost=False)
+        yield store
+
+
 def spend(number: int, amount: int = 1) -> Ask:
     return Ask(T, number, [RateClaim("rpm", 10**6, 1)], [SlotClaim("s", 10**6)], [FundClaim(FUND, amount)])
 
@@ -170,13 +178,13 @@ async def test_forgotten_scripts_are_sent_again(store: RedisStore, own_server: R
     assert store.lost is None
 
 
-async def test_who_gives_up_disturbs_nobody(store: RedisStore) -> None:
+async def test_who_gives_up_disturbs_nobody(patient: RedisStore) -> None:
     """Each verdict tells the cost of its own request, and each request asks another counter."""
     pick = random.Random(1)
 
     async def ask(number: int) -> None:
         claim = RateClaim(f"r{number}", 10**6, number)
-        verdict = await store.admit(Ask(T, number, [claim]))
+        verdict = await patient.admit(Ask(T, number, [claim]))
         assert verdict.rates[0].remaining == 10**6 - number
 
     for turn in range(20):
@@ -189,7 +197,7 @@ async def test_who_gives_up_disturbs_nobody(store: RedisStore) -> None:
             if task not in victims:
                 await task
     await asyncio.sleep(0.15)
-    assert (await soon(store, spend(10**7))).decision == "admitted"
+    assert (await soon(patient, spend(10**7))).decision == "admitted"
 
 
 async def test_a_lost_answer_is_asked_for_again_and_counted_once(own_server: RedisServer) -> None:
