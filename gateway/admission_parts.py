@@ -1,4 +1,4 @@
-"""Admission wired: the controller, and what the log, the metrics and people hear of it."""
+"""Admission wired: the controller, the reconciler, and what the log, the metrics and people hear of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from gateway.accounting.money import format_usd, to_nanousd
 from gateway.admission.account import History
 from gateway.admission.alerts import Alert, Alerts
 from gateway.admission.controller import AdmissionController
+from gateway.admission.reconciler import Reconciler
 from gateway.admission.terms import Terms
+from gateway.admission.without_store import WithoutStore
 from gateway.edge.tenants import BudgetState, LimitState, TenantState
 from gateway.storage.interface import RENEW_S, Fund, FundState, Spent, Store, StoreLost
 from gateway.tasks import Tasks
@@ -49,15 +51,18 @@ class AdmissionParts:
         self._metrics = metrics
         self._tasks = tasks
         self._alerts = Alerts(store, self._terms_of, tasks.spawn, self._alert)
-        self.controller = AdmissionController(
+        without_store = WithoutStore(store, self._limited)
+        self.reconciler = Reconciler(
             store,
+            without_store,
             self._spent_before,
-            self._terms_of,
-            limited=lambda tenant, limit: metrics.rate_limited.child(tenant, limit).inc(),
             funded=self._funded,
             swept=swept,
             left=left,
             ledger=history,
+        )
+        self.controller = AdmissionController(
+            store, without_store, self.reconciler, self._terms_of, limited=self._limited
         )
         metrics.reservations_open.set_source(lambda: self.controller.open)
         store.on_change(self._store_changed)
@@ -72,7 +77,7 @@ class AdmissionParts:
                 return
 
     def start(self) -> None:
-        self._tasks.keep(self.controller.run, "settlements")
+        self._tasks.keep(self.reconciler.run, "settlements")
         self._tasks.keep(self._renew, "leases")
 
     def funds(self) -> list[tuple[str, list[Fund]]]:
@@ -87,7 +92,7 @@ class AdmissionParts:
         scopes, funds = terms.budget_scopes(), terms.funds(self.controller.now_s())
         if not funds:
             return []
-        await self.controller.introduce(tenant, funds)
+        await self.reconciler.introduce(tenant, funds)
         states = await self._store.fund_states(tenant, funds)
         return [(scope.name, fund, state) for scope, fund, state in zip(scopes, funds, states, strict=True)]
 
@@ -129,7 +134,7 @@ class AdmissionParts:
         if terms is not None:
             charged = to_nanousd(Decimal(facts["reserved_usd"]))
             bound = terms.bound(facts["key"], facts["model"], facts["feature"], facts["user"])
-            self.controller.count(facts["tenant"], bound.funds(facts["admitted"]), charged)
+            self.reconciler.count(facts["tenant"], bound.funds(facts["admitted"]), charged)
 
     async def _renew(self) -> None:
         while True:
@@ -137,8 +142,8 @@ class AdmissionParts:
             await asyncio.sleep(RENEW_S)
             if self._store.shared:  # whoever dies is swept, also where nobody asks any more
                 for tenant in self._terms():
-                    self.controller.account(tenant)
-            await self.controller.renew_once()
+                    self.reconciler.account(tenant)
+            await self.reconciler.renew_once()
 
     async def _show_budgets(self) -> None:
         for tenant, terms in self._terms().items():
@@ -153,6 +158,9 @@ class AdmissionParts:
 
     def _show(self, tenant: str, fund: Fund, state: FundState) -> None:
         self._metrics.budget_remaining.child(tenant).set((fund.limit_nanousd - state.used_nanousd) / NANO)
+
+    def _limited(self, tenant: str, limit: str) -> None:
+        self._metrics.rate_limited.child(tenant, limit).inc()
 
     def _terms_of(self, tenant: str) -> Terms | None:
         return self._terms().get(tenant)

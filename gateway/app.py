@@ -12,16 +12,13 @@ from urllib.parse import unquote, urlsplit
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from gateway.accounting.follow import Follower
-from gateway.accounting.funds import charged_of
-from gateway.accounting.journal import Journal, claim_writer
-from gateway.accounting.recovery import recovered_row
 from gateway.accounting.settle import Settler
 from gateway.accounting.settlement import Books
 from gateway.accounting.writer import FolderLock
 from gateway.admission_parts import AdmissionParts
 from gateway.answers import Answers
 from gateway.building import Builder, Transports
+from gateway.building_privacy import names_of, policies_of
 from gateway.caching.idempotency import Idempotency
 from gateway.calls.drain import Drains
 from gateway.calls.inline import Dispatcher
@@ -30,6 +27,7 @@ from gateway.control.concurrency import Concurrency
 from gateway.control.live import LiveExchanges
 from gateway.control.memory import Memory, Pressure, limit_bytes, watch
 from gateway.control_parts import ControlParts
+from gateway.detection import Detection
 from gateway.edge.admin import DeploymentState, admin_router
 from gateway.edge.asgi import DataPlane
 from gateway.edge.control import control_router
@@ -38,6 +36,7 @@ from gateway.edge.ops import ops_app
 from gateway.edge.spend import spend_router
 from gateway.edge.tenants import TenantState, tenants_router
 from gateway.interrupt import Reason
+from gateway.ledger_parts import LedgerParts
 from gateway.middleware.admit import Admit
 from gateway.middleware.audit import Audit
 from gateway.middleware.authenticate import Authenticate
@@ -46,8 +45,14 @@ from gateway.middleware.kill_switch import KillSwitch
 from gateway.middleware.limits import Limits
 from gateway.middleware.measure import Measure
 from gateway.middleware.models import Models
+from gateway.middleware.pseudonyms import Pseudonyms
 from gateway.middleware.receive import Receive
+from gateway.middleware.redact import Redact
+from gateway.middleware.screen import Screen, ScreenedDispatch
 from gateway.pipeline import Pipeline
+from gateway.privacy.coverage import coverage_events
+from gateway.privacy.guarded import concealed
+from gateway.privacy.policy import Policy
 from gateway.reload import Reload, check_restart
 from gateway.routing.breaker import State
 from gateway.routing.deployment import Deployment, Group
@@ -66,7 +71,6 @@ from gateway.telemetry.metrics import Metrics
 
 IN_FLIGHT_BYTES = 256 << 20
 IDLE_CHECK_S = 5.0
-FLUSH_S = 10.0
 ALONE = (
     "another gateway still runs with {}: with memory:// each would count for itself;"
     " stop it, name another storage.data_dir, or name a Redis in storage.url"
@@ -91,7 +95,7 @@ class App:
         loop = asyncio.get_running_loop()
         self._settings = settings
         self._log = log
-        self._draining = False
+        self._draining = self._covers = False
         self._secrets: set[bytes] = set()
         self.metrics = Metrics(CollectorRegistry(auto_describe=False))
         self._tasks = Tasks(self._failed)
@@ -104,25 +108,23 @@ class App:
         data_dir = Path(settings.storage.data_dir)
         url = settings.storage.url.get_secret_value()
         self._alone = FolderLock(data_dir, ALONE.format(data_dir)) if url.startswith("memory:") else None
-        self.journal = self._open_journal(data_dir)
-        self.store = open_store(url, self.journal.writer)
-        ledger = data_dir / "ledger"
-        self.follower = Follower(
-            ledger, self.journal, self.store, lambda: self.admission.funds(), self._ledger_report
-        )
+        self.ledger = ledger = LedgerParts(data_dir, log, self.metrics, self._tasks)
+        self.store = open_store(url, ledger.journal.writer)
         self.admission = AdmissionParts(
             self.store,
             lambda: self.snapshot.terms,
-            lambda tenant, fund: charged_of(self.follower.totals, tenant, fund),
+            ledger.charged,
             self._webhook_url,
-            self._swept,
+            ledger.swept,
             log,
             self.metrics,
             self._tasks,
-            self._left_open,
+            ledger.left_open,
         )
+        ledger.follow(self.store, self.admission.funds, self.admission.count)
         self.idempotency = Idempotency(self.store, self._tasks.spawn)
-        self._books = Books(self.journal, log, self.metrics, self.admission.controller.settle)
+        self.detection = Detection(self._tasks.keep, log.event, settings.privacy.processes)
+        self._books = Books(ledger.journal, log, self.metrics, self.admission.controller.settle)
         self._settler = Settler(self._failed)
         self.dispatch = Dispatcher(Drains(self._tasks.spawn))
         self._learned = Learned(self._breaker_changed, self.concurrency.share)
@@ -132,9 +134,12 @@ class App:
         metering = Metering(self.store, lambda: fleet.fleet, self._tasks.spawn)
         self._builder = Builder(self._transports, self._learned, self.metrics, Quotas(metering))
         self.snapshot = self._build(settings)
-        self._reload = Reload(load, path, self._adopt, self._tasks, log, self.metrics)
-        pipeline = Pipeline(self.chain(), self.dispatch, self._failed)
-        spend = spend_router(self.follower.source, self.follower.catch_up)
+        self._reload = Reload(
+            lambda: self._prepared(load()), path, self._adopt, self._tasks, log, self.metrics
+        )
+        screened = ScreenedDispatch(self.dispatch, self.detection)
+        pipeline = Pipeline(self.chain(), screened, self._failed)
+        spend = spend_router(ledger.follower.source, ledger.follower.catch_up)
         control = control_router(self.operators.control, lambda: self.snapshot, log, self._admin_token)
         tenants = tenants_router(self._tenants, lambda: self._settings.public())
         own = (self._readiness, self._deployments, self._refresh_metrics)
@@ -144,19 +149,21 @@ class App:
         self.asgi = DataPlane(pipeline, lambda: self.snapshot, ops)
 
     def chain(self) -> tuple[Middleware, ...]:
-        """The order of a request. Places of the stages to come: Redact behind Limits; Cache
-        and Screen, in this order, at the end."""
-        control = self.operators.control
+        """The order of a request. The place of Cache, when it comes, is before Screen."""
+        control, pseudonyms = self.operators.control, Pseudonyms(self.detection)
         return (
-            Audit(self._log, self.live),
+            Audit(self._log, self.live, self._concealed),
             Measure(self.metrics),
-            Authenticate(self.operators.registry),
+            Authenticate(self.operators.registry, pseudonyms.known),
             Admit(self.concurrency, self.memory),
             Models(),
             Receive(self.uploads),
             KillSwitch(control),
-            Limits(self.journal, self._settler, self._books, self.admission.controller, control),
+            pseudonyms,
+            Limits(self.ledger.journal, self._settler, self._books, self.admission.controller, control),
+            Redact(self.detection, self.metrics),
             Idempotent(self.idempotency),
+            Screen(self.detection),
         )
 
     async def connect(self) -> None:
@@ -165,10 +172,9 @@ class App:
         await self.store.start()
         for warning in self.store.warnings:
             self._log.event("storage_warning", level="warning", text=warning)
+        await self.detection.start()
         await self.operators.control.catch_up_quietly()
-        await self.follower.catch_up()  # what a crash left open counts as spent
-        if not self.store.shared:
-            await self.follower.adopt()  # what former processes have spent counts from the first request on
+        await self.ledger.connect(self.store)
         await self.admission.connect()
 
     def start(self) -> None:
@@ -177,7 +183,7 @@ class App:
         self._tasks.keep(self.idempotency.run, "idempotency")
         self.operators.start()
         self._tasks.spawn(self._peers.catch_up(), "breaker news")
-        self.follower.start(self._tasks.spawn)
+        self.ledger.follower.start(self._tasks.spawn)
         self._lag.start(self.concurrency.observe)
         self._tasks.keep(self._close_idle, "idle connections")
         self._tasks.keep(lambda: watch(self.memory), "memory")
@@ -197,14 +203,15 @@ class App:
         could not take it all."""
         await self.dispatch.drains.close()
         await self._settler.close()
-        await self.admission.controller.drained()
+        await self.admission.reconciler.drained()
         await self.idempotency.drained()
-        await self.follower.aclose()
+        await self.detection.aclose()
+        await self.ledger.follower.aclose()
         await self._tasks.close()
         await self._transports.aclose()
         await self.store.aclose()
         self._lag.stop()
-        lost = await asyncio.to_thread(self.journal.close, FLUSH_S)
+        lost = await self.ledger.close()
         if self._alone is not None:
             self._alone.release()
         await self._answers.close()
@@ -225,6 +232,8 @@ class App:
 
     def _build(self, settings: Settings) -> Snapshot:
         snapshot = self._builder.build(settings)
+        policies = [*snapshot.policies.values(), *snapshot.names.values()]
+        self._adopt_policies([policy for policy in policies if policy is not None])
         self.operators.adopt(settings, snapshot)
         share = limit_bytes(processes=settings.server.workers)
         self.memory.limit = settings.server.max_memory_bytes or share
@@ -241,6 +250,23 @@ class App:
             self.metrics.cooldown.child(name).set_source(health.cooldown_left_s)
         return snapshot
 
+    def _prepared(self, settings: Settings) -> Settings:
+        """In another thread: what takes long to build is built before it is asked for."""
+        policies = policies_of(settings)
+        held = [*policies.values(), *names_of(policies).values()]
+        self.detection.prepare(policy.detector for policy in held if policy is not None)
+        return settings
+
+    def _adopt_policies(self, policies: list[Policy]) -> None:
+        self.detection.adopt(policy.detector for policy in policies)
+        if policies and not self._covers:
+            self._covers = True
+            for event in coverage_events():
+                self._log.event("redaction_coverage", **event)
+
+    def _concealed(self, policy: Policy, text: str) -> str:
+        return concealed(self.detection.detector(policy.detector), text)
+
     def _memory_changed(self, pressure: Pressure) -> None:
         self.metrics.memory_pressure.set(pressure)
         level = "warning" if pressure else "info"
@@ -251,37 +277,12 @@ class App:
         self._peers.changed(deployment, state)
         self._log.event("breaker", level="warning", deployment=deployment, state=state)
 
-    def _open_journal(self, data_dir: Path) -> Journal:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        writer, lock = claim_writer(data_dir)
-        return Journal(data_dir / "ledger", writer, lock=lock, report=self._ledger_report)
-
-    def _ledger_report(self, event: str, **fields: Any) -> None:
-        if event in ("ledger_unwritable", "ledger_cut_off"):
-            self.metrics.storage_errors.child("ledger").inc()
-        self._log.event(event, **fields)
-
-    def _swept(self, note: bytes) -> None:
-        """Another writer has died with this open."""
-        self._tasks.spawn(self.follower.tell_swept(note), "swept")
-
-    def _left_open(self, notes: list[bytes]) -> None:
-        self._tasks.spawn(self._write_left(notes), "left open")
-
-    async def _write_left(self, notes: list[bytes]) -> None:
-        """What a former life of this writer had admitted and not written down gets its rows."""
-        for facts in await self.follower.unwritten(notes):
-            row = recovered_row([facts], time.time())
-            row["attempts"] = []
-            self.journal.append(row)
-            self.admission.count(facts)
-
     def _readiness(self) -> dict[str, Any]:
         reasons = []
         if self._draining:
             reasons.append("draining")
-        if not self.journal.healthy:
-            reasons.append(f"ledger: {self.journal.error}")
+        if not self.ledger.journal.healthy:
+            reasons.append(f"ledger: {self.ledger.journal.error}")
         state: dict[str, Any] = {
             "ready": not reasons,
             "reasons": reasons,
@@ -315,7 +316,7 @@ class App:
 
     def _refresh_metrics(self) -> None:
         self.metrics.event_loop_lag.set(self._lag.max_60s())
-        degraded = not self.journal.healthy or self.store.lost is not None
+        degraded = not self.ledger.journal.healthy or self.store.lost is not None
         self.metrics.storage_degraded.set(1 if degraded else 0)
 
     async def _close_idle(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.accounting.money import to_nanousd
 from gateway.accounting.pricing import Price, PriceBook, PriceTable
+from gateway.building_privacy import names_of, policies_of
 from gateway.building_terms import terms_of
 from gateway.control.keys import Key, Tenant, expiry_s
 from gateway.providers.openai import OpenAIProvider
@@ -93,6 +94,7 @@ class Builder:
         if self._quotas is not None:
             self._quotas.retain(groups)
         tenants = {name: _tenant(name, one) for name, one in settings.tenants.items()}
+        policies = policies_of(settings)
         return Snapshot(
             digest=settings.digest,
             tenants=tenants,
@@ -101,6 +103,8 @@ class Builder:
             terms={
                 name: terms_of(name, tenant, settings.aliases) for name, tenant in settings.tenants.items()
             },
+            policies=policies,
+            names=names_of(policies),
             aliases=settings.aliases,
             max_body_bytes=settings.server.max_body_bytes,
             metrics=self._metrics,

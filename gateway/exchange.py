@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.calls.call import Call, Payer
     from gateway.calls.drain import Drain
     from gateway.control.keys import Key
+    from gateway.privacy.redaction import Redaction
     from gateway.routing.demand import Demand
     from gateway.runtime import Route, Snapshot
 
@@ -92,7 +93,8 @@ class ModelRequest:
 
     ``native`` is the decoded body in the client's wire format: unknown fields live on in it.
     ``max_output_tokens`` is the client's own cap per choice, None if it named none; ``imposed_cap`` is
-    what the provider is told instead, where it matters how much an answer may use.
+    what the provider is told instead, where it matters how much an answer may use. ``may_pass``: whether
+    the text of an answer may be sent to another provider; None: any may.
     """
 
     operation: Operation
@@ -103,17 +105,14 @@ class ModelRequest:
     max_output_tokens: int | None = None
     choices: int = 1
     imposed_cap: int | None = None
+    may_pass: Callable[[str], Awaitable[bool]] | None = None
 
 
 class Source(Protocol):
     """Where the frames of an answer come from."""
 
     async def read(self) -> list[Frame]:
-        """The frames of one upstream read; an empty list at the end."""
-        ...
-
-    def close(self) -> None:
-        """Gives up what is left. Idempotent, and synchronous so that nothing can interrupt it."""
+        """What may go out next; an empty list at the end. Raises ``GatewayError``."""
         ...
 
 
@@ -180,6 +179,7 @@ class Exchange:
         "number",
         "operation",
         "payer",
+        "redaction",
         "request",
         "request_id",
         "reservation",
@@ -219,6 +219,7 @@ class Exchange:
         self.facts: dict[str, Any] | None = None
         self.reservation: Reservation | None = None
         self.payer: Payer | None = None
+        self.redaction: Redaction | None = None
         self.drain: Drain | None = None
         self.number = 0
         self.admitted_s = 0

@@ -19,7 +19,7 @@ _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 
 def stream_head(exchange: Exchange, now_s: float, reply: Reply | None = None) -> Headers:
     """For a stream; without ``reply`` the head goes out before it is known who answers."""
-    headers = [*_STREAM, *_common(exchange, now_s, answered=reply is not None)]
+    headers = [*_STREAM, *_common(exchange, now_s, answered=reply is not None, stream=True)]
     if reply is not None:
         headers += reply.headers
     return headers
@@ -56,7 +56,7 @@ def retry_headers(error: GatewayError) -> Headers:
     return headers
 
 
-def _common(exchange: Exchange, now_s: float, *, answered: bool = True) -> Headers:
+def _common(exchange: Exchange, now_s: float, *, answered: bool = True, stream: bool = False) -> Headers:
     """``answered``: it is known who answers, if anybody does."""
     call = exchange.call
     upstream_s = call.waited_s(now_s) if call is not None else 0.0
@@ -71,6 +71,8 @@ def _common(exchange: Exchange, now_s: float, *, answered: bool = True) -> Heade
             headers += ratelimit_headers(reservation.rates)
         if reservation.local:
             headers.append((b"x-gateway-degraded", b"storage"))
+    if exchange.redaction is not None:
+        headers.append((b"x-gateway-redaction", exchange.redaction.header(stream=stream)))
     last = call.shown if call is not None and answered else None
     if call is not None and last is not None:
         headers += (

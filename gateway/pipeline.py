@@ -77,24 +77,16 @@ class Pipeline:
         return await self._dispatch(exchange)
 
     async def _relay(self, exchange: Exchange, reply: Reply, sink: Sink, entered: list[Stage]) -> None:
-        transforms = [t for stage in reversed(entered) if (t := stage.transform()) is not None]
         source, wire = reply.source, exchange.format
+        for stage in reversed(entered):
+            source = stage.relay(source, reply.stream)
         while frames := await source.read():
-            for transform in transforms:
-                frames = transform.feed(frames)
             if not reply.stream:
                 await self._whole(exchange, reply, sink, b"".join(map(wire.payload, frames)))
                 return
-            if frames:
-                if not sink.started:
-                    await sink.start(200, self._head_sent(exchange, reply))
-                await sink.send(wire.write(frames))
-        for position, transform in enumerate(transforms):
-            frames = transform.flush()
-            for later in transforms[position + 1 :]:
-                frames = later.feed(frames)
-            if frames:
-                await sink.send(wire.write(frames))
+            if not sink.started:
+                await sink.start(200, self._head_sent(exchange, reply))
+            await sink.send(wire.write(frames))
         await sink.finish(wire.WRITE_END)
 
     async def _whole(self, exchange: Exchange, reply: Reply, sink: Sink, body: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.accounting.pricing import PriceTableError
+from gateway.privacy.interface import DetectorUnusable
 from gateway.settings import ConfigInvalid, Settings
 from gateway.tasks import Tasks
 from gateway.telemetry.log import Log
@@ -74,14 +75,17 @@ def check_restart(old: Settings, new: Settings) -> None:
     ]
     if old.storage != new.storage:
         changed.append("storage")
+    if old.privacy.processes != new.privacy.processes:
+        changed.append("privacy.processes")
     if changed:
         raise RestartNeeded(f"needs restart: {', '.join(changed)} cannot change while serving")
 
 
 class Reload:
-    """One change at a time. ``load`` reads the configuration; ``adopt`` swaps it in, and raises
-    ``PriceTableError`` and ``RestartNeeded`` where it cannot. ``rejected``: why the last one was not
-    taken up, for readiness, which is public: what is wrong stands in the log.
+    """One change at a time. ``load`` reads the configuration in another thread, ``adopt`` swaps it in; they
+    raise ``ConfigInvalid``, ``PriceTableError``, ``DetectorUnusable`` and ``RestartNeeded`` where they
+    cannot. ``rejected``: why the last one was not taken up, for readiness, which is public: what is wrong
+    stands in the log.
     """
 
     def __init__(
@@ -128,7 +132,7 @@ class Reload:
             places = [f"{Path(one.file).name}:{one.line}: {one.key_path}" for one in invalid.faults]
             self._reject("; ".join(places), [str(fault) for fault in invalid.faults])
             return
-        except (RestartNeeded, PriceTableError) as error:
+        except (RestartNeeded, PriceTableError, DetectorUnusable) as error:
             self._reject(str(error), [str(error)])
             return
         self.rejected = None

@@ -9,6 +9,7 @@ from gateway.admission.terms import Terms
 from gateway.control.keys import Key, KeyRing, Tenant
 from gateway.errors import Forbidden, NotFound
 from gateway.exchange import Operation
+from gateway.privacy.policy import Policy
 from gateway.routing.deployment import Deployment, Group
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.route_metrics import RouteMetrics
@@ -17,7 +18,7 @@ from gateway.telemetry.route_metrics import RouteMetrics
 @dataclass(slots=True, frozen=True)
 class Route:
     """What keys with the same rights asking for one model resolve to. ``unpriced``: of no deployment is a
-    price known.
+    price known. ``policy``: what happens to personal data; None: nothing is looked for.
 
     ``bind`` makes the metrics of a deployment that answers on this route.
     """
@@ -26,6 +27,7 @@ class Route:
     terms: Terms
     unpriced: bool
     bind: Callable[[Deployment], RouteMetrics]
+    policy: Policy | None = None
     _bound: dict[Deployment, RouteMetrics] = field(default_factory=dict)
 
     def metrics(self, deployment: Deployment | None = None) -> RouteMetrics:
@@ -38,7 +40,10 @@ class Route:
 
 
 class Snapshot:
-    """All that the configuration decides; immutable, but for the routes bound when first asked for."""
+    """All that the configuration decides; immutable, but for the routes bound when first asked for.
+
+    ``names``: by tenant, the policy for cost tags and request ids.
+    """
 
     __slots__ = (
         "_metrics",
@@ -49,6 +54,8 @@ class Snapshot:
         "groups",
         "keys",
         "max_body_bytes",
+        "names",
+        "policies",
         "tenants",
         "terms",
     )
@@ -61,6 +68,8 @@ class Snapshot:
         keys: Iterable[Key],
         groups: Mapping[str, Group],
         terms: Mapping[str, Terms],
+        policies: Mapping[tuple[str, str | None], Policy | None],
+        names: Mapping[str, Policy],
         aliases: Mapping[str, str],
         max_body_bytes: int,
         metrics: Metrics,
@@ -71,6 +80,8 @@ class Snapshot:
         self.keys = KeyRing(keys)
         self.groups = groups
         self.terms = terms
+        self.policies = policies
+        self.names = names
         self.max_body_bytes = max_body_bytes
         self.aliases = aliases
         self._metrics = metrics
@@ -84,6 +95,13 @@ class Snapshot:
         if route is None:
             route = self._routes[names] = self._bind(key, model, operation)
         return route
+
+    def policy(self, tenant: str, group: str | None) -> Policy | None:
+        """What happens to personal data of ``tenant`` at a model group, None: at those without a policy of
+        their own. None if nothing is looked for."""
+        if (tenant, group) in self.policies:
+            return self.policies[tenant, group]
+        return self.policies.get((tenant, None))
 
     def names_for(self, key: Key) -> list[str]:
         """Groups and aliases that the key may ask for, sorted."""
@@ -122,5 +140,6 @@ class Snapshot:
                 features=self.features,
             )
 
-        terms = self.terms[key.tenant.name]
-        return Route(group, terms, all(one.price is None for one in group.deployments), bind)
+        tenant = key.tenant.name
+        unpriced = all(one.price is None for one in group.deployments)
+        return Route(group, self.terms[tenant], unpriced, bind, self.policy(tenant, name))

@@ -24,6 +24,7 @@ from gateway.edge.rim import MAX_CONNECTIONS, Rim
 from gateway.edge.server import CannotServe, GatewayServer, Lifecycle, listen
 from gateway.errors import GatewayError
 from gateway.exchange import Operation
+from gateway.privacy.interface import DetectorUnusable
 from gateway.settings import Settings
 from gateway.storage.interface import StoreRefused
 from gateway.telemetry.log import Log
@@ -85,7 +86,7 @@ async def _serve(
     try:
         app = App(settings, load, watched, log, line)
         await app.connect()
-    except (WriterLocked, PriceTableError, StoreRefused) as error:
+    except (WriterLocked, PriceTableError, StoreRefused, DetectorUnusable) as error:
         listener.close()
         raise CannotServe(str(error)) from None
     except OSError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.accounting.money import format_usd
+from gateway.accounting.redactions import FIELD
 from gateway.telemetry.timestamp import Timestamp
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class AttemptRows:
             row |= _worst_case(demand, demand.cost_nanousd(deployment))
             price = deployment.price
             row["price"] = None if price is None else price.tier(demand.input_tokens).as_row()
+            if exchange.redaction is not None and (found := exchange.redaction.row()):
+                row[FIELD] = found
         self._journal.append(row)
 
 

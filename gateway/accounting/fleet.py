@@ -16,10 +16,11 @@ from orjson import dumps as _json
 from orjson import loads as _loads
 
 from gateway.accounting.chain import Head, list_days
-from gateway.accounting.day_sums import day_groups
+from gateway.accounting.day_sums import day_groups, day_redactions
 from gateway.accounting.reader import Cursor, LedgerReader, Line, fits
 from gateway.accounting.recovery import recovered_row
-from gateway.accounting.sums import Group, Numbers, day_of, encode_group
+from gateway.accounting.redactions import RedactionGroup
+from gateway.accounting.sums import AnyGroup, Numbers, day_of, encode_group
 from gateway.accounting.totals import Totals
 from gateway.storage.interface import Records
 
@@ -43,6 +44,10 @@ def rows_key(request_id: str) -> str:
 
 def sums_key(day: str, writer: str) -> str:
     return f"spend:{day}:{writer}"
+
+
+def redactions_key(day: str, writer: str) -> str:
+    return f"redactions:{day}:{writer}"
 
 
 def writers_key(day: str) -> str:
@@ -175,21 +180,28 @@ class Fleet:
         oldest = day_of(int(time.time()) - SUM_DAYS * _DAY_S)
         for day in sorted(self._totals.unsent):
             if day >= oldest:
-                read = partial(day_groups, self._totals.folder / f"{day}.jsonl")
-                await self._put_sums(day, list((await self._threaded(read)).items()))
+                path = self._totals.folder / f"{day}.jsonl"
+                for read in (day_groups, day_redactions):
+                    sums = await self._threaded(partial(read, path))
+                    await self._put_sums(day, list(sums.items()))
             self._totals.unsent.discard(day)
 
-    async def _put_sums(self, day: str, groups: list[tuple[Group, Numbers]]) -> None:
-        if not groups:
+    async def _put_sums(self, day: str, sums: list[tuple[AnyGroup, Numbers]]) -> None:
+        if not sums:
             return
         if day != self._announced:
             await self._records.put_fields(writers_key(day), {self._writer: b""}, SUM_DAYS * _DAY_S)
             self._announced = day
-        for start in range(0, len(groups), _FIELDS_AT_ONCE):
-            part = groups[start : start + _FIELDS_AT_ONCE]
-            fields = {_json(encode_group(group)).decode(): _json(numbers) for group, numbers in part}
-            key = sums_key(day, self._writer)
-            await self._gently(self._records.put_fields(key, fields, SUM_DAYS * _DAY_S))
+        for start in range(0, len(sums), _FIELDS_AT_ONCE):
+            spent: dict[str, bytes] = {}
+            found: dict[str, bytes] = {}
+            for group, numbers in sums[start : start + _FIELDS_AT_ONCE]:
+                fields = found if isinstance(group, RedactionGroup) else spent
+                fields[_json(encode_group(group)).decode()] = _json(numbers)
+            for key, fields in ((sums_key, spent), (redactions_key, found)):
+                if fields:
+                    put = self._records.put_fields(key(day, self._writer), fields, SUM_DAYS * _DAY_S)
+                    await self._gently(put)
 
     async def _send_head(self) -> None:
         head = self._totals.head

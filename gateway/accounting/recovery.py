@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gateway.accounting.money import format_usd
+from gateway.accounting.redactions import FIELD
 from gateway.telemetry.timestamp import Timestamp
 
 
@@ -48,6 +49,7 @@ def recovered_row(attempts: list[dict[str, Any]], now_s: float) -> dict[str, Any
     """The row that ends an exchange of which these ``attempt`` rows are known."""
     first, last = attempts[0], attempts[-1]
     reserved = first.get("reserved_usd") or format_usd(0)
+    redactions = {FIELD: first[FIELD]} if FIELD in first else {}
     return {
         "kind": "exchange",
         "id": first["id"],
@@ -80,4 +82,5 @@ def recovered_row(attempts: list[dict[str, Any]], now_s: float) -> dict[str, Any
         "cost_source": "estimated",
         "price": first.get("price"),
         "recovered": True,
+        **redactions,
     }

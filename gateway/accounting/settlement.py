@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.accounting.attempts import facts_of
 from gateway.accounting.journal import Journal
 from gateway.accounting.money import format_usd
+from gateway.accounting.redactions import FIELD
 from gateway.exchange import Exchange, Outcome
 from gateway.telemetry.log import Log
 from gateway.telemetry.metrics import Metrics
@@ -72,6 +73,8 @@ class Settlement:
             _add_answer(row, call, bill)
         if exchange.reservation is not None and exchange.reservation.local:
             row["degraded"] = row["degraded"] or "storage"
+        if exchange.redaction is not None and (found := exchange.redaction.row()):
+            row[FIELD] = found
         return row
 
     def _count(self, call: Call, bill: Bill) -> None:

@@ -1,21 +1,23 @@
-"""Where spend and rows are looked up: in the folders of all writers here, or in the store of the fleet."""
+"""Where sums and rows are looked up: in the folders of all writers here, or in the store of the fleet."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
 
 from gateway.accounting.chain import list_days
-from gateway.accounting.day_sums import day_groups, list_sum_days
-from gateway.accounting.fleet import ROW_DAYS, SUM_DAYS, rows_key, sums_key, writers_key
+from gateway.accounting.day_sums import day_groups, day_redactions, list_sum_days
+from gateway.accounting.fleet import ROW_DAYS, SUM_DAYS, redactions_key, rows_key, sums_key, writers_key
+from gateway.accounting.redaction_report import RedactionAnswer
+from gateway.accounting.redactions import decode_redaction_group
 from gateway.accounting.spend import Answer, Question
-from gateway.accounting.sums import Group, Numbers, day_of, decode_group
+from gateway.accounting.sums import AnyGroup, Numbers, day_of, decode_group
 from gateway.accounting.totals import Totals
 from gateway.errors import Unavailable
 from gateway.storage.interface import Records, StoreLost
@@ -26,9 +28,15 @@ _CACHED_GROUPS = 100_000
 _AT_ONCE = 200
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
+_AnyGroup = TypeVar("_AnyGroup", bound=AnyGroup)
+
 
 class Source(Protocol):
     async def spend(self, question: Question) -> dict[str, Any]:
+        """As the admin API answers. Raises ``Unavailable``."""
+        ...
+
+    async def redactions(self, question: Question) -> dict[str, Any]:
         """As the admin API answers. Raises ``Unavailable``."""
         ...
 
@@ -37,51 +45,69 @@ class Source(Protocol):
         ...
 
 
+class _Days(Generic[_AnyGroup]):
+    """One kind of sums of the days that are read in no totals just now, kept as long as all that is kept
+    stays small."""
+
+    def __init__(self, read: Callable[[Path], dict[_AnyGroup, Numbers]]) -> None:
+        self._read = read
+        self._cached: dict[Path, tuple[int, dict[_AnyGroup, Numbers]]] = {}
+
+    def of(self, path: Path) -> dict[_AnyGroup, Numbers]:
+        try:
+            size = path.stat().st_size if path.exists() else -1
+            cached = self._cached.get(path)
+            if cached is None or cached[0] != size:
+                cached = (size, self._read(path))
+                self._keep(path, cached)
+            return cached[1]
+        except FileNotFoundError:  # archived meanwhile
+            return {}
+
+    def _keep(self, path: Path, day: tuple[int, dict[_AnyGroup, Numbers]]) -> None:
+        self._cached.pop(path, None)
+        self._cached[path] = day
+        while sum(len(groups) for _, groups in self._cached.values()) > _CACHED_GROUPS:
+            del self._cached[next(iter(self._cached))]
+
+
 class Folders:
     """All writers under ``ledger``, those included that no process is any more; ``own``: the totals of
     this one."""
 
     def __init__(self, ledger: Path, own: Totals) -> None:
         self._ledger, self._own = ledger, own
-        self._cached: dict[Path, tuple[int, dict[Group, Numbers]]] = {}
+        self._groups, self._redactions = _Days(day_groups), _Days(day_redactions)
 
     async def spend(self, question: Question) -> dict[str, Any]:
-        return await asyncio.to_thread(self._spend, question)
+        answer = Answer(question)
+        await asyncio.to_thread(self._add, answer.add, question, self._own.current, self._groups)
+        return answer.as_dict()
+
+    async def redactions(self, question: Question) -> dict[str, Any]:
+        answer, current = RedactionAnswer(question), self._own.current_redactions
+        await asyncio.to_thread(self._add, answer.add, question, current, self._redactions)
+        return answer.as_dict()
 
     async def rows(self, request_id: str) -> list[dict[str, Any]]:
         return await asyncio.to_thread(self._rows, request_id)
 
-    def _spend(self, question: Question) -> dict[str, Any]:
-        answer = Answer(question)
+    def _add(
+        self,
+        add: Callable[[Iterable[tuple[_AnyGroup, Numbers]]], None],
+        question: Question,
+        current: Callable[[], tuple[str, list[tuple[_AnyGroup, Numbers]]]],
+        days: _Days[_AnyGroup],
+    ) -> None:
         first = _first_day(question)
         for folder in sorted(self._ledger.glob("*/")):
-            current = ""
+            read = ""
             if folder.name == self._own.folder.name:
-                current, sums = self._own.current()
-                answer.add(_gently(sums))
+                read, sums = current()
+                add(_gently(sums))
             for path in list_sum_days(folder):
-                if path.stem >= first and path.stem != current:
-                    answer.add(_gently(self._day(path).items()))
-        return answer.as_dict()
-
-    def _day(self, path: Path) -> dict[Group, Numbers]:
-        """Of a day that is read in no totals just now."""
-        try:
-            size = path.stat().st_size if path.exists() else -1
-            cached = self._cached.get(path)
-            if cached is None or cached[0] != size:
-                cached = (size, day_groups(path))
-                self._keep(path, cached)
-            return cached[1]
-        except FileNotFoundError:  # archived meanwhile
-            return {}
-
-    def _keep(self, path: Path, day: tuple[int, dict[Group, Numbers]]) -> None:
-        """As long as all that is kept stays small."""
-        self._cached.pop(path, None)
-        self._cached[path] = day
-        while sum(len(groups) for _, groups in self._cached.values()) > _CACHED_GROUPS:
-            del self._cached[next(iter(self._cached))]
+                if path.stem >= first and path.stem != read:
+                    add(_gently(days.of(path).items()))
 
     def _rows(self, request_id: str) -> list[dict[str, Any]]:
         if not _ID.fullmatch(request_id):
@@ -105,14 +131,29 @@ class FleetStore:
 
     async def spend(self, question: Question) -> dict[str, Any]:
         answer = Answer(question)
+        await self._add(answer.add, question, sums_key, decode_group)
+        return answer.as_dict()
+
+    async def redactions(self, question: Question) -> dict[str, Any]:
+        answer = RedactionAnswer(question)
+        await self._add(answer.add, question, redactions_key, decode_redaction_group)
+        return answer.as_dict()
+
+    async def _add(
+        self,
+        add: Callable[[Iterable[tuple[_AnyGroup, Numbers]]], None],
+        question: Question,
+        key: Callable[[str, str], str],
+        decode: Callable[[Any], _AnyGroup],
+    ) -> None:
         try:
             for day in _days(question):
                 for writer in await self._records.fields(writers_key(day)):
-                    fields = await self._records.fields(sums_key(day, writer))
-                    await asyncio.to_thread(answer.add, _gently(_decoded(fields)))
+                    fields = await self._records.fields(key(day, writer))
+                    if fields:
+                        await asyncio.to_thread(add, _gently(_decoded(fields, decode)))
         except StoreLost as lost:
             raise _away(lost) from None
-        return answer.as_dict()
 
     async def rows(self, request_id: str) -> list[dict[str, Any]]:
         if not _ID.fullmatch(request_id):
@@ -125,7 +166,7 @@ class FleetStore:
         return sorted(({**row, "writer": writer} for writer, row in named), key=_time)
 
 
-def _gently(sums: Iterable[tuple[Group, Numbers]]) -> Iterator[tuple[Group, Numbers]]:
+def _gently(sums: Iterable[tuple[_AnyGroup, Numbers]]) -> Iterator[tuple[_AnyGroup, Numbers]]:
     """Lets the loop have the interpreter every now and then."""
     for number, one in enumerate(sums, 1):
         if number % _AT_ONCE == 0:
@@ -133,9 +174,11 @@ def _gently(sums: Iterable[tuple[Group, Numbers]]) -> Iterator[tuple[Group, Numb
         yield one
 
 
-def _decoded(fields: dict[str, bytes]) -> Iterator[tuple[Group, Numbers]]:
+def _decoded(
+    fields: dict[str, bytes], decode: Callable[[Any], _AnyGroup]
+) -> Iterator[tuple[_AnyGroup, Numbers]]:
     for group, numbers in fields.items():
-        yield decode_group(orjson.loads(group)), orjson.loads(numbers)
+        yield decode(orjson.loads(group)), orjson.loads(numbers)
 
 
 def _first_day(question: Question) -> str:

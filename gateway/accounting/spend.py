@@ -48,17 +48,22 @@ class Question:
         return (self.from_s is None or hour >= self.from_s) and (self.to_s is None or hour < self.to_s)
 
 
-def ask(parameters: Iterable[tuple[str, str]]) -> Question:
-    """A question from query parameters. Raises ``InvalidRequest``."""
+def ask(
+    parameters: Iterable[tuple[str, str]], names: tuple[str, ...] = NAMES, *, tags: bool = True
+) -> Question:
+    """A question from query parameters; ``names`` and, where there are ``tags``, these may be asked for.
+
+    Raises ``InvalidRequest``.
+    """
     filters: dict[str, str] = {}
     others: dict[str, str] = {}
     for name, value in parameters:
-        if name in NAMES or (name.startswith(TAG) and name != TAG):
+        if name in names or (tags and name.startswith(TAG) and name != TAG):
             kept = filters
         elif name in (*PERIOD, "group_by"):
             kept = others
         else:
-            known = ", ".join((*NAMES, f"{TAG}NAME", *PERIOD, "group_by"))
+            known = ", ".join((*names, *((f"{TAG}NAME",) if tags else ()), *PERIOD, "group_by"))
             raise InvalidRequest(f"{name[:80]!r} is not known here; use {known}.", param=name[:80])
         if name in kept:
             raise InvalidRequest(f"{name[:80]!r} is given twice; give it once.", param=name[:80])
@@ -66,24 +71,22 @@ def ask(parameters: Iterable[tuple[str, str]]) -> Question:
     from_s, to_s = _time(others, "from"), _time(others, "to")
     if from_s is not None and to_s is not None and from_s >= to_s:
         raise InvalidRequest("'from' must be before 'to'.", param="from")
-    return Question(filters, _group_by(others.get("group_by", "")), from_s, to_s)
+    return Question(filters, _group_by(others.get("group_by", ""), names, tags), from_s, to_s)
 
 
-def _group_by(text: str) -> tuple[str, ...]:
-    names = [_dimension(name.strip()) for name in text.split(",") if name.strip()]
+def _group_by(text: str, known: tuple[str, ...], tags: bool) -> tuple[str, ...]:
+    names = [_dimension(name.strip(), known, tags) for name in text.split(",") if name.strip()]
     if len(names) > _MOST_GROUP_BY:
         raise InvalidRequest(f"'group_by' takes at most {_MOST_GROUP_BY} names.", param="group_by")
     return tuple(dict.fromkeys(names))
 
 
-def _dimension(name: str) -> str:
-    if name in NAMES or name in TIMES:
+def _dimension(name: str, names: tuple[str, ...], tags: bool) -> str:
+    if name in names or name in TIMES:
         return name
-    if name in (*PERIOD, "group_by", TAG) or len(name) > 128:
-        known = ", ".join((*NAMES, *TIMES))
-        raise InvalidRequest(
-            f"'group_by' cannot be {name[:80]!r}; use {known} or the name of a tag.", param="group_by"
-        )
+    if not tags or name in (*PERIOD, "group_by", TAG) or len(name) > 128:
+        known = ", ".join((*names, *TIMES)) + (" or the name of a tag" if tags else "")
+        raise InvalidRequest(f"'group_by' cannot be {name[:80]!r}; use {known}.", param="group_by")
     return name if name.startswith(TAG) else TAG + name
 
 
@@ -164,11 +167,13 @@ def _value(group: Group, name: str) -> str | None:
     position = _POSITIONS.get(name)
     if position is not None:
         return group[position]  # type: ignore[return-value]
-    if name == "day":
-        return day_of(group.hour)
-    if name == "hour":
-        return f"{day_of(group.hour)}T{group.hour // HOUR_S % 24:02d}:00:00Z"
-    return _tag(group, name)
+    return time_named(name, group.hour) if name in TIMES else _tag(group, name)
+
+
+def time_named(name: str, hour: int) -> str:
+    """The ``day`` or the ``hour`` that begins then (epoch seconds)."""
+    day = day_of(hour)
+    return day if name == "day" else f"{day}T{hour // HOUR_S % 24:02d}:00:00Z"
 
 
 def _shown(name: str) -> str:

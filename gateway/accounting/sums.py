@@ -9,7 +9,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from gateway.accounting import redactions
 from gateway.accounting.money import to_nanousd
+from gateway.accounting.redactions import RedactionGroup
 
 HOUR_S = 3600
 MOST_GROUPS = 50_000
@@ -34,6 +36,9 @@ class Group(NamedTuple):
     provider: str | None
     deployment: str | None
     tags: tuple[tuple[str, str], ...]
+
+
+AnyGroup = Group | RedactionGroup
 
 
 def entry_of(row: Mapping[str, Any]) -> tuple[Group, Numbers]:
@@ -97,7 +102,8 @@ _FOLDS: tuple[Callable[[Group], Group], ...] = (
 
 
 class Sums:
-    """The sums of one day file's rows. ``changed``: the groups that were added to since it was emptied.
+    """The sums of one day file's rows, and of their redactions. ``changed``: the groups of either kind that
+    were added to since it was emptied.
 
     Beyond ``most_groups`` what clients invent is given up, step by step: the user becomes ``other``, then
     tags are left out, then the feature becomes ``other``. ``folded``: the rows to which that happened.
@@ -105,7 +111,8 @@ class Sums:
 
     def __init__(self, most_groups: int = MOST_GROUPS) -> None:
         self.groups: dict[Group, Numbers] = {}
-        self.changed: set[Group] = set()
+        self.redactions: dict[RedactionGroup, Numbers] = {}
+        self.changed: set[AnyGroup] = set()
         self.folded = 0
         self._most = most_groups
 
@@ -122,6 +129,25 @@ class Sums:
         self.changed.add(group)
         return group
 
+    def add_redactions(self, group: RedactionGroup, numbers: Numbers) -> None:
+        """Adds one row's; beyond a bound each that was found in it on its own."""
+        held = self.redactions.get(group)
+        if held is None and len(self.redactions) >= redactions.MOST_GROUPS and len(group.found) > 1:
+            for one, count in redactions.apart(group, numbers):
+                self.add_redactions(one, count)
+            return
+        if held is None:
+            self.redactions[group] = numbers.copy()
+        else:
+            add_to(held, numbers)
+        self.changed.add(group)
+
+    def all_changed(self) -> None:
+        self.changed = {*self.groups, *self.redactions}
+
+    def numbers(self, group: AnyGroup) -> Numbers:
+        return self.redactions[group] if isinstance(group, RedactionGroup) else self.groups[group]
+
     def _folded(self, group: Group) -> Group:
         self.folded += 1
         for step, fold in enumerate(_FOLDS, 1):
@@ -137,11 +163,13 @@ def add_to(held: Numbers, numbers: Numbers) -> None:
             held[index] += number
 
 
-def encode_groups(groups: Mapping[Group, Numbers]) -> Iterable[list[Any]]:
+def encode_groups(
+    groups: Mapping[Group, Numbers] | Mapping[RedactionGroup, Numbers],
+) -> Iterable[list[Any]]:
     return ([encode_group(group), numbers] for group, numbers in groups.items())
 
 
-def encode_group(group: Group) -> list[Any]:
+def encode_group(group: AnyGroup) -> list[Any]:
     """For JSON."""
     return list(group)
 

@@ -16,14 +16,22 @@ from typing import Any
 from gateway.accounting.chain import Head, list_days
 from gateway.accounting.charges import Charges
 from gateway.accounting.day_files import Report
-from gateway.accounting.day_sums import DaySums, list_sum_days, read_day_sums, write_day_sums
+from gateway.accounting.day_sums import (
+    DaySums,
+    list_sum_days,
+    read_day_sums,
+    read_redactions,
+    write_day_sums,
+)
 from gateway.accounting.heads import BREAK, KnownEnd
 from gateway.accounting.reader import BATCH_ROWS, Batch, Cursor, LedgerReader, fits
 from gateway.accounting.recovery import OpenExchanges
+from gateway.accounting.redactions import FIELD, RedactionGroup, decode_redactions, redactions_of
 from gateway.accounting.snapshot_file import in_lines, read_snapshot, write_snapshot
 from gateway.accounting.sums import (
     CHARGED,
     MOST_GROUPS,
+    AnyGroup,
     Group,
     Numbers,
     Sums,
@@ -40,7 +48,7 @@ _BAD_ROW = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 class Totals:
     """Of one writer's folder. ``durable_seq``: rows behind it are not looked at yet.
 
-    ``read_on`` and ``save`` are for one thread at a time; ``charged``, ``current`` and ``take_changed``
+    ``read_on`` and ``save`` are for one thread at a time; ``charged``, ``current…`` and ``take_changed``
     may be called from any. ``unsent``: finished days whose sums somebody still waits for; kept with
     ``note``, which is his, over a restart. ``end``: what is known of the chain's end, ``heads`` included,
     the file where the heads of all writers are kept (None: nowhere).
@@ -126,14 +134,20 @@ class Totals:
         with self._lock:
             return self._day, [(group, numbers.copy()) for group, numbers in self._sums.groups.items()]
 
-    def take_changed(self, most: int) -> tuple[str, list[tuple[Group, Numbers]]]:
+    def current_redactions(self) -> tuple[str, list[tuple[RedactionGroup, Numbers]]]:
+        """As ``current``."""
+        with self._lock:
+            found = self._sums.redactions.items()
+            return self._day, [(group, numbers.copy()) for group, numbers in found]
+
+    def take_changed(self, most: int) -> tuple[str, list[tuple[AnyGroup, Numbers]]]:
         """The current day, and up to ``most`` of its sums that changed since they were last taken."""
         with self._lock:
             sums = self._sums
             taken = [sums.changed.pop() for _ in range(min(most, len(sums.changed)))]
-            return self._day, [(group, sums.groups[group].copy()) for group in taken]
+            return self._day, [(group, sums.numbers(group).copy()) for group in taken]
 
-    def put_back(self, day: str, groups: Iterable[Group]) -> None:
+    def put_back(self, day: str, groups: Iterable[AnyGroup]) -> None:
         """They could not be handed on: the next ``take_changed`` has them, or else the whole day is
         ``unsent``."""
         with self._lock:
@@ -147,7 +161,7 @@ class Totals:
         with self._lock:
             days = [path.stem for path in list_days(self.folder)]
             self.unsent = {day for day in days if since_day <= day < self._day}
-            self._sums.changed = set(self._sums.groups)
+            self._sums.all_changed()
 
     def save(self) -> None:
         """Writes the checkpoint, if anything was read since the last one, and keeps the head; not while the
@@ -166,13 +180,15 @@ class Totals:
 
     def _take_in(self, batch: Batch) -> int:
         """The number of rows that are not what they should be."""
-        entries, bad = [], 0
+        entries, redactions, bad = [], [], 0
         for line in batch.lines:
             row = line.row
             try:
                 if row["kind"] == "exchange":
                     entries.append(entry_of(row))
                     self.open.end(row)
+                    if FIELD in row:
+                        redactions.append(redactions_of(row, entries[-1][0].hour))
                 elif row["kind"] == "attempt":
                     self.open.begin(row)
                 elif row["kind"] == BREAK:
@@ -184,6 +200,8 @@ class Totals:
             self._day = self._reader.cursor.file.removesuffix(".jsonl")
             for group, numbers in entries:
                 self._charges.add(self._sums.add(group, numbers), numbers[CHARGED])
+            for found, counts in redactions:
+                self._sums.add_redactions(found, counts)
         if self._sums.folded and not folded:
             self._report("spend_groups_full", level="warning", day=self._day, groups=self._most_groups)
         return bad
@@ -201,10 +219,11 @@ class Totals:
             self._charges.coarsen(int(time.time()))
 
     def _write_sums(self, day: str) -> None:
-        cursor = self._reader.cursor
-        sums = DaySums(self._sums.groups, cursor.seq, cursor.sha256, list(self.open.encode()))
+        sums, cursor = self._sums, self._reader.cursor
+        still_open = list(self.open.encode())
+        done = DaySums(sums.groups, cursor.seq, cursor.sha256, still_open, sums.redactions)
         try:
-            write_day_sums(self.folder, day, sums)
+            write_day_sums(self.folder, day, done)
         except OSError as error:  # whoever asks for the day reads its rows instead
             self._report("spend_sums_unwritable", level="error", day=day, error=str(error))
 
@@ -216,6 +235,7 @@ class Totals:
             "unsent": sorted(self.unsent),
             "note": self.note,
             "told": self.end.told,
+            "redactions": list(encode_groups(self._sums.redactions)),
         }
         yield from in_lines("groups", encode_groups(self._sums.groups))
         yield from in_lines("charges", self._charges.encode())
@@ -239,13 +259,19 @@ class Totals:
                 self._charges.decode(entries)
             else:
                 self.open.decode(entries)
+        self._take_redactions(header.get("redactions"), cursor)
+        self._sums.all_changed()
         return True
 
     def _take_groups(self, entries: list[Any]) -> None:
-        for fields, numbers in entries:
-            group = decode_group(fields)
-            self._sums.groups[group] = numbers
-            self._sums.changed.add(group)
+        self._sums.groups.update({decode_group(fields): numbers for fields, numbers in entries})
+
+    def _take_redactions(self, entries: Any, cursor: Cursor) -> None:
+        """``entries``: None where a former version wrote the checkpoint, so that only the rows tell."""
+        if entries is not None:
+            self._sums.redactions = decode_redactions(entries)
+        elif cursor.file:
+            self._sums.redactions = read_redactions(self.folder / cursor.file, cursor.offset)
 
     def _take_days(self) -> None:
         """Skips the days at the beginning that have sums; whatever follows is read."""

@@ -38,9 +38,11 @@ class Record:
     answer: Answer | None = None
 
 
-def fingerprint(operation: str, model: str, native: dict[str, Any]) -> bytes:
-    """Equal for equal requests, whatever the order of their fields."""
-    return hashlib.sha256(orjson.dumps([operation, model, native], option=orjson.OPT_SORT_KEYS)).digest()
+def fingerprint(operation: str, model: str, native: dict[str, Any], masked: bytes = b"") -> bytes:
+    """Equal for equal requests, whatever the order of their fields; ``masked`` tells those apart that are
+    equal only since personal data was taken out of them."""
+    canonical = orjson.dumps([operation, model, native], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(canonical + masked).digest()
 
 
 def running(fingerprint: bytes, owner: str) -> bytes:

@@ -63,9 +63,6 @@ class Continuing:
             if shown or not frames:
                 return shown
 
-    def close(self) -> None:
-        self._call.close()
-
     def _cut_by(self, error: UpstreamError) -> UpstreamError:
         """What the client is told: an attempt that it saw nothing of did not cut its answer."""
         if self._cut is None or self._attempt is self._call.answering:
@@ -75,7 +72,7 @@ class Continuing:
     async def _goes_on(self, error: UpstreamError) -> bool:
         """Whether somebody else has the rest in hand."""
         self._attempt.close()
-        if not self._delivered.usable or not self._delivered.text.strip():
+        if not self._delivered.usable or not await self._may_pass(self._delivered.text):
             return False
         step = self._plan.after_cut(error, time.monotonic())
         while step is not None and await self._call.affords(step):
@@ -89,6 +86,11 @@ class Continuing:
                 attempt.close()
                 step = self._plan.after(failure, time.monotonic())
         return False
+
+    async def _may_pass(self, text: str) -> bool:
+        """Whether another provider may be told ``text``, if there is any."""
+        may_pass = self._call.request.may_pass
+        return bool(text.strip()) and (may_pass is None or await may_pass(text))
 
     def _begin(self, step: Step) -> Attempt:
         prefill, text = step.deployment.provider.prefill, self._delivered.text

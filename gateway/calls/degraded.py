@@ -25,9 +25,6 @@ class Degraded:
         frames, self._frames = self._frames, []
         return frames
 
-    def close(self) -> None:
-        self._frames = []
-
 
 def _shared(kind: str, group: str) -> dict[str, Any]:
     return {"id": _ID, "object": kind, "created": 0, "model": group}

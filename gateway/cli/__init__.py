@@ -8,7 +8,20 @@ from importlib.metadata import version
 
 import typer
 
-from gateway.cli import check, demo, keys, kill, ledger, project, schema, serve, spend, worker
+from gateway.cli import (
+    check,
+    demo,
+    keys,
+    kill,
+    ledger,
+    project,
+    redact,
+    redactions,
+    schema,
+    serve,
+    spend,
+    worker,
+)
 
 app = typer.Typer(
     name="llm-gateway",
@@ -26,7 +39,9 @@ app.command(hidden=True)(worker.worker)
 app.command()(check.check)
 app.command()(schema.schema)
 app.command()(spend.spend)
+app.command()(redactions.redactions)
 app.command()(project.project)
+app.command()(redact.redact)
 app.add_typer(keys.keys, name="keys")
 app.add_typer(kill.kill, name="kill")
 app.add_typer(ledger.ledger, name="ledger")

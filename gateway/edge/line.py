@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.edge.frames import Message, frame, read_frame, write_frame
 from gateway.errors import Unavailable
+from gateway.frames import Message, frame, read_frame, write_frame
 
 PUSH_S = 1.0
 """How often a worker tells its state unasked: what a killed one counted since is lost."""

@@ -1,4 +1,4 @@
-"""Spend and ledger for operators: ``/admin/v1/spend`` and ``/admin/v1/ledger``."""
+"""Spend, redactions and ledger for operators, under ``/admin/v1``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
+from gateway.accounting.redaction_report import ask_redactions
 from gateway.accounting.sources import Source
 from gateway.accounting.spend import ask
 from gateway.errors import InvalidRequest
@@ -29,6 +30,25 @@ class Spend(BaseModel):
     data: list[Spent]
 
 
+class Found(BaseModel):
+    """One group's part."""
+
+    group: dict[str, str]
+    count: int = Field(description="Finds of personal data.")
+    requests: int = Field(
+        description="Distinct requests that held them; at most so many where a writer saw more than"
+        " 5000 combinations of finds in a day."
+    )
+
+
+class Redactions(BaseModel):
+    total: int = Field(description="Sum of all counts.")
+    data: list[Found]
+    skipped: dict[str, int] = Field(description="Parts that were passed without a search, by kind.")
+    blocked: dict[str, int] = Field(description="Requests that were ended by an entity.")
+    failed: dict[str, int] = Field(description="Requests that went on unsearched, by direction.")
+
+
 class LedgerRows(BaseModel):
     data: list[dict[str, Any]]
 
@@ -46,6 +66,15 @@ _GroupBy = Annotated[
     Query(
         description="Comma-separated: tenant, key, feature, user, model, provider, deployment, day, hour,"
         " or the name of a tag (tag:NAME where it is one of these)."
+    ),
+]
+
+
+_RedactionsGroupBy = Annotated[
+    str | None,
+    Query(
+        description="Comma-separated: tenant, entity, direction, model, day, hour; if absent,"
+        " tenant,entity,direction; if empty, one group of everything."
     ),
 ]
 
@@ -72,6 +101,23 @@ def spend_router(source: Source, catch_up: Callable[[], Awaitable[None]]) -> API
         question = ask(request.query_params.multi_items())
         await catch_up()
         return Spend.model_validate(await source.spend(question))
+
+    @router.get(
+        "/redactions", summary="What was found of personal data, by tenant, entity, direction and time"
+    )
+    async def redactions(
+        request: Request,
+        tenant: str | None = None,
+        entity: str | None = None,
+        direction: Annotated[str | None, Query(json_schema_extra={"enum": ["input", "output"]})] = None,
+        model: str | None = None,
+        from_: _From = None,
+        to: _To = None,
+        group_by: _RedactionsGroupBy = None,
+    ) -> Redactions:
+        question = ask_redactions(request.query_params.multi_items())
+        await catch_up()
+        return Redactions.model_validate(await source.redactions(question))
 
     @router.get("/ledger", summary="The ledger's rows of a request")
     async def ledger(request: Request, request_id: str = "") -> LedgerRows:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from gateway.edge.frames import Message, read_frame, write_frame
 from gateway.edge.line import Order, age_s
+from gateway.frames import Message, read_frame, write_frame
 
 MOST_QUEUED_BYTES = 1 << 16
 """A worker that reads nothing is told nothing more but orders."""

@@ -15,10 +15,10 @@ import socket
 import time
 from collections.abc import Callable
 
-from gateway.edge.frames import Message
 from gateway.edge.line import Order
 from gateway.edge.server import CannotServe, url_of
 from gateway.edge.worker import Command, Worker, launch
+from gateway.frames import Message
 from gateway.telemetry.merging import Merging
 
 ANSWER_S = 0.2

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.control.keys import presented
 from gateway.control.live import LiveExchanges
 from gateway.exchange import Exchange, Outcome
+from gateway.privacy.policy import Policy
 from gateway.stage import Stage
 from gateway.telemetry.log import Log
+
+Conceal = Callable[[Policy, str], str]
+"""The text without the personal data that a policy looks for."""
 
 
 class Audit:
     """Outermost: it sees every end, and keeps the index of what is running."""
 
-    def __init__(self, log: Log, live: LiveExchanges) -> None:
-        self._log = log
-        self._live = live
+    def __init__(self, log: Log, live: LiveExchanges, conceal: Conceal) -> None:
+        self.log = log
+        self.live = live
+        self.conceal = conceal
 
     def begin(self, exchange: Exchange) -> Stage:
-        self._live.add(exchange)
-        return _Record(exchange, self._log, self._live)
+        self.live.add(exchange)
+        return _Record(exchange, self)
 
 
 class _Record(Stage):
-    __slots__ = ("_exchange", "_live", "_log")
+    __slots__ = ("_audit", "_exchange")
 
-    def __init__(self, exchange: Exchange, log: Log, live: LiveExchanges) -> None:
+    def __init__(self, exchange: Exchange, audit: Audit) -> None:
         self._exchange = exchange
-        self._log = log
-        self._live = live
+        self._audit = audit
 
     def close(self, outcome: Outcome) -> None:
         exchange = self._exchange
         self._forget(exchange)
-        line = self._log.begin("request", "error" if outcome.status == 500 else "info")
+        line = self._audit.log.begin("request", "error" if outcome.status == 500 else "info")
         line["request_id"] = exchange.request_id
         line["operation"] = exchange.operation._value_
         line["outcome"] = outcome.name
@@ -55,11 +61,11 @@ class _Record(Stage):
         if error is not None:
             line["code"] = error.code
             line["detail"] = self._scrubbed(error.detail or error.message)
-        self._log.write(line)
+        self._audit.log.write(line)
 
     def _forget(self, exchange: Exchange) -> None:
         """Not running any more, but for an answer that is read on: that can still be ended."""
-        drain, live = exchange.drain, self._live
+        drain, live = exchange.drain, self._audit.live
         if drain is None or not drain.kept:
             live.discard(exchange)
             return
@@ -67,7 +73,12 @@ class _Record(Stage):
         drain.on_end(lambda: live.discard(exchange))
 
     def _scrubbed(self, text: str) -> str:
-        """Without secrets of ours, and without the caller's key, which may stand where none belongs."""
-        if self._exchange.key is not None:
-            text = text.replace(presented(self._exchange.client.headers).decode("ascii"), "***")
-        return str(self._log.scrub(text))
+        """Without secrets of ours, the caller's key (wherever it stands), and personal data."""
+        exchange = self._exchange
+        if exchange.key is not None:
+            text = text.replace(presented(exchange.client.headers).decode("ascii"), "***")
+            model = None if exchange.route is None else exchange.route.group.name
+            policy = exchange.snapshot.policy(exchange.key.tenant.name, model)
+            if policy is not None:
+                text = self._audit.conceal(policy, text)
+        return str(self._audit.log.scrub(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 
 from gateway.control.keys import presented
 from gateway.control.registry import Registry
@@ -16,27 +17,32 @@ _TAG = re.compile(rb"[A-Za-z0-9 ._:/@+-]{1,128}")
 
 
 class Authenticate:
-    """Needs the head alone: a bad key is refused before the body is read, and before a 404 or 405."""
+    """Needs the head alone: a bad key is refused before the body is read, and before a 404 or 405.
 
-    def __init__(self, registry: Registry) -> None:
+    ``known`` is told of an exchange as soon as it has a key."""
+
+    def __init__(self, registry: Registry, known: Callable[[Exchange], None]) -> None:
         self._registry = registry
+        self._known = known
 
     def begin(self, exchange: Exchange) -> Stage:
-        return _Authentication(exchange, self._registry)
+        return _Authentication(exchange, self._registry, self._known)
 
 
 class _Authentication(Stage):
-    __slots__ = ("_exchange", "_registry")
+    __slots__ = ("_exchange", "_known", "_registry")
 
-    def __init__(self, exchange: Exchange, registry: Registry) -> None:
+    def __init__(self, exchange: Exchange, registry: Registry, known: Callable[[Exchange], None]) -> None:
         self._exchange = exchange
         self._registry = registry
+        self._known = known
 
     async def enter(self) -> None:
         exchange = self._exchange
         headers = exchange.client.headers
         key = await self._registry.find(presented(headers), exchange.snapshot)
         exchange.key = key
+        self._known(exchange)
         if key.expired(time.time()):
             raise Forbidden("This API key has expired.", code="key_expired")
         if exchange.misrouted is not None:

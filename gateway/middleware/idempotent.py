@@ -9,9 +9,9 @@ from gateway.caching import records
 from gateway.caching.idempotency import MAX_BYTES, Claim, Idempotency
 from gateway.caching.records import Answer
 from gateway.errors import InvalidRequest
-from gateway.events import Event, Frame
-from gateway.exchange import ClientFormat, Exchange, Outcome, Reply
-from gateway.stage import Stage, Transform
+from gateway.events import Frame
+from gateway.exchange import ClientFormat, Exchange, Outcome, Reply, Source
+from gateway.stage import Stage
 
 HEADER = "idempotency-key"
 _NAME = HEADER.encode()
@@ -35,13 +35,14 @@ class Idempotent:
 
 
 class _Repeatable(Stage):
-    __slots__ = ("_capture", "_claim", "_exchange", "_idempotency")
+    __slots__ = ("_capture", "_claim", "_exchange", "_idempotency", "_replayed")
 
     def __init__(self, exchange: Exchange, idempotency: Idempotency) -> None:
         self._exchange = exchange
         self._idempotency = idempotency
         self._claim: Claim | None = None
         self._capture: _Capture | None = None
+        self._replayed = False
 
     async def enter(self) -> Reply | None:
         """Raises ``InvalidRequest``, ``IdempotencyConflict`` and ``Unavailable``."""
@@ -57,11 +58,14 @@ class _Repeatable(Stage):
         self._claim = claim = self._idempotency.claim(tenant, key, print_, exchange.number)
         answer = await claim.take()
         if answer is not None:
+            self._replayed = True
             return _replay(answer)
-        self._capture = _Capture(exchange.format)
         return None
 
-    def transform(self) -> Transform | None:
+    def relay(self, source: Source, stream: bool) -> Source:
+        if self._claim is None or self._replayed:
+            return source
+        self._capture = _Capture(source, self._exchange.format)
         return self._capture
 
     def close(self, outcome: Outcome) -> None:
@@ -89,14 +93,14 @@ class _Repeatable(Stage):
 class _Capture:
     """Lets everything pass. ``payloads``: what has, None if it was too much."""
 
-    needs: frozenset[type[Event]] = frozenset()
-
-    def __init__(self, wire: ClientFormat) -> None:
+    def __init__(self, source: Source, wire: ClientFormat) -> None:
         self.payloads: list[bytes] | None = []
+        self._source = source
         self._wire = wire
         self._bytes = 0
 
-    def feed(self, frames: list[Frame]) -> list[Frame]:
+    async def read(self) -> list[Frame]:
+        frames = await self._source.read()
         if self.payloads is not None:
             fresh = [self._wire.payload(frame) for frame in frames]
             self._bytes += sum(map(len, fresh))
@@ -105,9 +109,6 @@ class _Capture:
             else:
                 self.payloads += fresh
         return frames
-
-    def flush(self) -> list[Frame]:
-        return []
 
 
 class _Stored:
@@ -120,9 +121,6 @@ class _Stored:
         frames, self._frames = self._frames, []
         return frames
 
-    def close(self) -> None:
-        self._frames = []
-
 
 def _replay(answer: Answer) -> Reply:
     headers = [*answer.headers, _REPLAYED]
@@ -134,7 +132,9 @@ def _replay(answer: Answer) -> Reply:
 async def _fingerprint(exchange: Exchange) -> bytes:
     request = exchange.request
     assert request is not None
-    operation = exchange.operation.value
+    redaction = exchange.redaction
+    masked = b"" if redaction is None else redaction.placeholders.digest()
+    parts = (exchange.operation.value, request.model, request.native, masked)
     if exchange.body_bytes > _LARGE:
-        return await asyncio.to_thread(records.fingerprint, operation, request.model, request.native)
-    return records.fingerprint(operation, request.model, request.native)
+        return await asyncio.to_thread(records.fingerprint, *parts)
+    return records.fingerprint(*parts)

@@ -52,6 +52,3 @@ class _Body:
     async def read(self) -> list[Frame]:
         native, self._native = self._native, None
         return [] if native is None else [Frame(None, native)]
-
-    def close(self) -> None:
-        self._native = None

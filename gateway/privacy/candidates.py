@@ -7,7 +7,6 @@ candidates are looked at, overlapping ones too, so that none depends on where a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -30,7 +29,7 @@ class Candidate(NamedTuple):
 
 def touches_word(codes: bytes, start: int, end: int) -> bool:
     """Whether a number goes on as a word or a longer number on either side."""
-    return follows_word(codes, start) or _begins_word(codes, end)
+    return follows_word(codes, start) or begins_word(codes, end)
 
 
 def unfit(folded: Folded, start: int, end: int) -> bool:
@@ -47,7 +46,7 @@ def follows_word(codes: bytes, start: int) -> bool:
     return before in _JOINTS and start > 1 and codes[start - 2 : start - 1].isdigit()
 
 
-def _begins_word(codes: bytes, end: int) -> bool:
+def begins_word(codes: bytes, end: int) -> bool:
     after = codes[end : end + 1]
     if after.isalnum() or after == b"\x80":
         return True
@@ -61,22 +60,6 @@ def context_of(folded: Folded, start: int) -> str:
     """What stands in front of the place ``start``, in lower case."""
     index = folded.index(start)
     return folded.text[max(0, index - CONTEXT) : index].lower()
-
-
-_LABELS = (
-    r"order|invoice|tracking|ticket|case|ref|reference|transaction|txn|sku|isbn|issn|imei|serial|article|item|part|"
-    r"batch|build|commit|version|ver|revision|id|uuid|hash|timestamp|ts|epoch|bestellung|rechnung|commande|facture"
-)
-_SERVED = r"|account|customer|client|member|policy|nhs|passcode|konto|kunde|kunden"
-_NUMBERED = r"[\s._-]?(?:id|no|nr|num|number|nummer|numéro|client)?\.?,?\s{0,2}[:#=]?\s{0,2}[\"'#]?$"
-_OTHER_NUMBER = re.compile(rf"\b(?:{_LABELS}){_NUMBERED}")
-_NO_PHONE = re.compile(rf"\b(?:{_LABELS}{_SERVED}){_NUMBERED}")
-
-
-def labelled_otherwise(context: str, *, phone: bool = False) -> bool:
-    """Whether the words right before a number say that it is an order number or the like; of what may be a
-    phone number, also that it is a customer's or an account's."""
-    return (_NO_PHONE if phone else _OTHER_NUMBER).search(context) is not None
 
 
 def joined(candidates: Iterable[Candidate]) -> list[Candidate]:

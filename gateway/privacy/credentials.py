@@ -1,4 +1,4 @@
-"""Recognisers of secrets: keys by what their vendors begin them with, signed tokens, private keys."""
+"""Recognisers of secrets: keys by how their vendors begin them or by name, signed tokens, private keys."""
 
 from __future__ import annotations
 
@@ -10,26 +10,33 @@ from collections.abc import Iterator
 
 from gateway.privacy.candidates import Candidate
 from gateway.privacy.linear import Linear
+from gateway.privacy.named_secrets import NAMED_GATE, find_named_secrets
 from gateway.privacy.normalise import Folded
 
-API_KEY_GATE = (
+_ISSUED_GATE = (
     rb"sk-[A-Za-z0-9_-]{16}|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{16}|github_pat_|AIza[A-Za-z0-9_-]{16}|"
     rb"xox[abeoprs]-|xapp-|(?:[sr]k|whsec)_|glpat-|hf_[A-Za-z0-9]{16}|npm_[A-Za-z0-9]{16}|pypi-Ag|"
-    rb"(?:SK|AC)[0-9a-f]{32}|SG\.[A-Za-z0-9_-]{16}"
+    rb"(?:SK|AC)[0-9a-f]{32}|SG\.[A-Za-z0-9_-]{16}|(?:gsk|xai)[_-][A-Za-z0-9]{16}"
 )
+API_KEY_GATE = _ISSUED_GATE + rb"|" + NAMED_GATE
 _KEYS = re.compile(
     rb"sk-(?:ant-)?[A-Za-z0-9_-]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{36,}|"
     rb"github_pat_[A-Za-z0-9_]{22,}|AIza[A-Za-z0-9_-]{35}|xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{20,}|"
     rb"[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{20,}|glpat-[A-Za-z0-9_.-]{20,}|"
     rb"hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{36}|pypi-Ag[A-Za-z0-9_-]{30,}|(?:SK|AC)[0-9a-f]{32}|"
-    rb"SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64}"
+    rb"SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64}|(?:gsk|xai)[_-][A-Za-z0-9]{30,}"
 )
 _START = Linear(
-    rb"sk-|AKIA|ASIA|gh[pousr]_|github_pat_|AIza|xox[abeoprs]-|xapp-|[sr]k_|whsec_|glpat-|hf_|npm_|pypi-|SK|AC|SG\."
+    rb"sk-|AKIA|ASIA|gh[pousr]_|github_pat_|AIza|xox[abeoprs]-|xapp-|[sr]k_|whsec_|glpat-|hf_|npm_|pypi-|SK|AC|SG\.|gsk|xai"
 )
 
 
 def find_api_keys(folded: Folded) -> Iterator[Candidate]:
+    yield from _find_issued(folded)
+    yield from find_named_secrets(folded)
+
+
+def _find_issued(folded: Folded) -> Iterator[Candidate]:
     codes = folded.codes
     behind = 0
     for start, _ in _START.spans(codes):

@@ -19,6 +19,7 @@ REACH = 160
 """Characters; a number is at most 60, what it is called stands in the 40 before it."""
 
 _NUMBER_REACH = 72
+_NEAR_CHARS = 1024
 _SOLID = bytes(code for code in range(256) if code not in BREAKS)
 _SEPARATORS = b" -./()"
 _IBAN_CODES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 -"
@@ -34,7 +35,10 @@ _ADDRESS_GATE = (
 _FINDERS: dict[str, tuple[bytes, Finder]] = {
     "EMAIL_ADDRESS": (rb"@|%40|&#0{0,4}64;|&#[xX]0{0,4}40;|&commat;|\\u0040", tokens.find_emails),
     "IP_ADDRESS": (_ADDRESS_GATE, tokens.find_addresses),
-    "MAC_ADDRESS": (rb"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}", tokens.find_devices),
+    "MAC_ADDRESS": (
+        rb"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}",
+        tokens.find_devices,
+    ),
     "CRYPTO": (rb"0x[0-9a-fA-F]{40}|(?:[bB][cC]1|[13])[a-zA-Z0-9]{24}", tokens.find_coins),
     "IBAN_CODE": (
         rb"[A-Za-z]{2}[0-9]{2}[ -]?[A-Za-z0-9][ -]?[A-Za-z0-9]{3}[ -]?[A-Za-z0-9]{3}",
@@ -86,14 +90,20 @@ class FastDetector:
 
     def find(self, text: str) -> list[Match]:
         folded = fold(text)
+        kept = self._candidates(folded)
+        return _placed(folded, joined(kept)) if kept else []
+
+    def find_each(self, text: str) -> list[Match]:
+        """Like ``find``, but in no order, and where matches overlap each of them."""
+        folded = fold(text)
+        return _placed(folded, self._candidates(folded))
+
+    def _candidates(self, folded: Folded) -> list[Candidate]:
         flagged = self._gate.which(folded.codes)
         if not flagged:
             return []
         found = [candidate for which in flagged for candidate in self._finders[which](folded)]
-        kept = self._counting(folded, found) if found else ()
-        return [
-            Match(*folded.span(start, end), entity, score) for start, end, entity, score in joined(kept)
-        ]
+        return list(self._counting(folded, found)) if found else []
 
     def quiet(self, texts: Sequence[str]) -> bool:
         """True only if there is nothing in any of ``texts``; False means that one has to look."""
@@ -115,17 +125,24 @@ class FastDetector:
 
     def _settled_far(self, folded: Folded, text: str) -> int:
         """In a long list of numbers: the last break that is further from the end than a match can be long,
-        and in none."""
+        and in none. What is near the end is looked at first, and mostly enough."""
+        near = max(0, len(text) - _NEAR_CHARS)
+        return self._uncovered(folded, text, near) or (self._uncovered(folded, text, 0) if near else 0)
+
+    def _uncovered(self, folded: Folded, text: str, near: int) -> int:
+        """The last such break behind the index ``near``; 0 if there is none as far as one can tell."""
         codes = folded.codes
-        matches = self.find(text)
+        matches = self.find(text[near:])
         place = len(codes[: max(0, len(codes) - _NUMBER_REACH)].rstrip(_SOLID))
         while place:
             index = folded.index(place)
-            while matches and matches[-1].start >= index:
+            if near and index < near + REACH:
+                return 0
+            while matches and matches[-1].start + near >= index:
                 matches.pop()
             before = (
                 place - 1
-                if matches and matches[-1].end > index
+                if matches and matches[-1].end + near > index
                 else self._uncrossed(codes, place, far=True)
             )
             if before == place:
@@ -141,6 +158,8 @@ class FastDetector:
         if not far and self._spaced and codes[place - 1] == 32 and self._may_cross(codes, place):
             return place - 1
         if self._deny is not None and self._deny.opens(codes, place):
+            return place - 1
+        if codes[place - 1] == 59 and tokens.ends_in_at(codes, place):
             return place - 1
         if "PRIVATE_KEY" in self.entities and b"-----BEGIN" in codes:
             return credentials.before_private_keys(codes, place)
@@ -185,6 +204,10 @@ class FastDetector:
                 yield from find_tax_numbers(folded, run)
             if self._phones is not None:
                 yield from self._phones.find(folded, run)
+
+
+def _placed(folded: Folded, candidates: Iterable[Candidate]) -> list[Match]:
+    return [Match(*folded.span(start, end), entity, score) for start, end, entity, score in candidates]
 
 
 def _may_cross_number(codes: bytes, place: int) -> bool:

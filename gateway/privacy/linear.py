@@ -28,7 +28,9 @@ class Linear:
         try:
             self._compiled = re2.compile(pattern, _options(ignore_case))
         except re2.error as error:
-            raise ValueError(f"not a pattern of RE2: {error}") from None
+            reason = error.args[0]
+            told = reason.decode("latin-1") if isinstance(reason, bytes) else reason
+            raise ValueError(f"not a pattern of RE2: {told}") from None
 
     def spans(self, codes: bytes) -> Iterator[tuple[int, int]]:
         """The places of all matches from left to right that do not overlap."""

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gateway.privacy.candidates import Candidate, context_of, labelled_otherwise, unfit
+from gateway.privacy.candidates import Candidate, context_of, unfit
+from gateway.privacy.labels import labelled_otherwise, named_phone
 from gateway.privacy.normalise import Folded
 from gateway.privacy.validators import is_card, is_itin, is_ssn
 
@@ -15,6 +16,8 @@ _CARD_LAYOUTS = frozenset(
     {(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (4, 4, 4, 1), (6, 13), (8, 8), (4, 4, 5)}
 )
 _SSN_LAYOUT = (3, 2, 4)
+_SSN_CHARS = 11
+_BETWEEN = (b" ", b"  ", b"-", b".")
 _FIRST_SIZES = frozenset({3, 4, 6, 8})
 _SSN_CONTEXT = re.compile(r"\b(?:ssn|social|security|tax|itin|tin|taxpayer)")
 _CARD_CONTEXT = re.compile(r"\b(?:card|credit|debit|visa|mastercard|amex|pan|kreditkarte|carte|tarjeta)")
@@ -57,9 +60,21 @@ def find_tax_numbers(folded: Folded, run: Run) -> Iterator[Candidate]:
             score = 0.95
         elif labelled_otherwise(context):
             score = 0.1
+        elif is_written_ssn(folded.codes[start:end]) and named_phone(context, close=True):
+            score = 0.6
         else:
             score = {9: 0.05}.get(end - start, 0.6 if folded.codes[start + 3] == 45 else 0.3)
         yield Candidate(start, end, entity, score)
+
+
+def is_written_ssn(written: bytes) -> bool:
+    """Whether ``written`` has the form of an SSN, valid and with separators, which no phone number has that
+    is dialled without a 0; with dashes none at all."""
+    separators = written[3:4] + written[6:7]
+    if len(written) != _SSN_CHARS or separators not in (b"--", b"..", b"  "):
+        return False
+    digits = written.replace(separators[:1], b"")
+    return digits.isdigit() and is_ssn(digits) and (separators == b"--" or written[:1] != b"0")
 
 
 def _grouped(
@@ -68,7 +83,8 @@ def _grouped(
     layouts: set[tuple[int, ...]] | frozenset[tuple[int, ...]],
     whole: range | tuple[int, ...],
 ) -> Iterator[tuple[int, int, bytes]]:
-    """Digits in one group of a length in ``whole``, or in groups by a layout with the same separator."""
+    """Digits in one group of a length in ``whole``, or in groups by a layout with the same separator,
+    which may be two blanks."""
     groups = run.groups
     for position, (start, end) in enumerate(groups):
         size = end - start
@@ -79,7 +95,8 @@ def _grouped(
         separator = codes[end : end + 1]
         sizes: tuple[int, ...] = (size,)
         for begin, stop in groups[position + 1 : position + 5]:
-            if codes[end:begin] != separator or separator not in (b" ", b"-", b"."):
+            between = codes[end:begin]
+            if between not in _BETWEEN or between[:1] != separator:
                 break
             end, sizes = stop, (*sizes, stop - begin)
             if sizes in layouts:

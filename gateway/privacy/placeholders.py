@@ -7,13 +7,11 @@ import hmac
 import re
 import sys
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal
 
-from gateway.privacy.interface import Match
+from gateway.privacy.interface import Blocked, Match, no_counts
+from gateway.privacy.policy import Actions
 
-Mode = Literal["mask", "hash", "flag", "block"]
 LITERAL = "LITERAL"
 FORM = re.compile(r"\[[A-Z][A-Z0-9_]{0,63}_[0-9a-f]{1,64}\]")
 """Every placeholder has this form, and what has it in a text that comes in is replaced itself, as LITERAL:
@@ -23,54 +21,81 @@ LONGEST = 160
 """Characters, more than a placeholder has."""
 _NO_NAME = re.compile(r"[^A-Z0-9_]")
 _HASH_DIGITS = 12
+_REPLACING = frozenset({"mask", "restore", "hash"})
 
 
 class Placeholders:
-    """Of one exchange. ``mask`` numbers the values of an entity as they come: equal requests get equal
-    placeholders. ``hash`` is a keyed HMAC-SHA256, equal over all requests with the same key. ``flag`` and
-    ``block`` replace nothing. ``counts``: how often each entity was found."""
+    """Of one exchange, by what is done about each entity. ``mask`` and ``restore`` number the values of an
+    entity as they come: equal requests get equal placeholders. ``hash`` is a keyed HMAC-SHA256, equal over
+    all requests with the same key. ``flag`` and ``block`` replace nothing. ``counts``: how often each
+    entity was found. Raises ``ValueError`` for a key of fewer than 16 bytes where it is needed."""
 
-    def __init__(self, mode: Mode = "mask", hash_key: bytes = b"") -> None:
-        if mode == "hash" and len(hash_key) < 16:
-            raise ValueError("mode hash needs a key of 16 bytes or more")
-        self.mode = mode
-        self.counts: Counter[str] = Counter()
+    def __init__(self, actions: Actions, hash_key: bytes = b"") -> None:
+        if actions.any("hash") and len(hash_key) < 16:
+            raise ValueError("the action hash needs a key of 16 bytes or more")
+        self.actions = actions
+        self.replaces = actions.any("mask", "restore", "hash")
+        self.counts = no_counts()
         self._key = hash_key
-        self._numbers: Counter[str] = Counter()
+        self._numbers = no_counts()
         self._of_value: dict[tuple[str, str], str] = {}
         self._values: dict[str, str] = {}
-        self._held: frozenset[str] = frozenset()
+        self._open: dict[str, str] = {}
+        self._held: dict[str, str] = {}
         self._sorted: list[str] = []
 
     @property
-    def replaces(self) -> bool:
-        return self.mode in ("mask", "hash")
+    def restores(self) -> bool:
+        """Whether there is anything to open on the way back: values, or literals, which are the client's
+        own text in any case."""
+        return bool(self._open)
 
-    def replace(self, text: str, matches: Sequence[Match]) -> str:
-        """``text`` with placeholders for ``matches``, which are in order and do not overlap."""
-        self.count(matches)
-        if not matches or not self.replaces:
-            return text
-        return substitute(text, matches, self.token)
+    def replace(self, text: str, found: Sequence[Match]) -> str:
+        """``text`` with placeholders for what was ``found`` in it, which is counted, and for literals."""
+        self.count(found)
+        edits = self.edits(text, found)
+        return substitute(text, edits, self.token) if edits else text
 
-    def count(self, matches: Sequence[Match]) -> None:
-        for match in matches:
-            if match.entity != LITERAL:
-                self.counts[match.entity] += 1
+    def count(self, found: Sequence[Match]) -> None:
+        for match in found:
+            self.counts[match.entity] += 1
+
+    def blocked(self, found: Sequence[Match]) -> str | None:
+        """The first entity that must not pass, if there is one."""
+        of = self.actions.of
+        return next((match.entity for match in found if of(match.entity) == "block"), None)
+
+    def edits(self, text: str, found: Sequence[Match]) -> list[Match]:
+        """What is replaced in ``text``: what was ``found`` in order and without overlaps, where its action
+        says so, and literals."""
+        if not self.replaces:
+            return []
+        of = self.actions.of
+        return with_literals(text, [match for match in found if of(match.entity) in _REPLACING])
 
     def token(self, entity: str, value: str) -> str:
-        """The placeholder of a value: the one that it has already, or a new one."""
+        """What is written instead of a value: the placeholder that it has already, or a new one, or
+        the value itself."""
         token = self._of_value.get((entity, value))
-        if token is None:
-            token = self.fresh(entity, value)
-            self._of_value[entity, value] = token
-            self._values[token] = value
+        if token is not None:
+            return token
+        if not self._replaced(entity):
+            return value
+        token = self._of_value[entity, value] = self.fresh(entity, value)
+        self._values[token] = value
+        if self._opens(entity):
+            self._open[token] = value
         return token
 
+    def known(self, entity: str, value: str) -> str | None:
+        """The placeholder that a value has already, unless ``restore`` opens it."""
+        token = self._of_value.get((entity, value))
+        return None if token is None or token in self._open else token
+
     def fresh(self, entity: str, value: str) -> str:
-        """A placeholder that ``restore`` does not open."""
+        """A new placeholder that ``restore`` does not open, for a value that has none."""
         name = _name(entity)
-        if self.mode == "hash" and entity != LITERAL:
+        if entity != LITERAL and self.actions.of(entity) == "hash":
             message = entity.encode() + b"\0" + value.encode("utf-8", "surrogatepass")
             digest = hmac.new(self._key, message, hashlib.sha256).hexdigest()
             token = f"[{name}_{digest[:_HASH_DIGITS]}]"
@@ -82,58 +107,92 @@ class Placeholders:
         """What a placeholder of this exchange stands for."""
         return self._values.get(token)
 
-    def holds(self, value: str) -> bool:
-        """Whether ``value`` was replaced in this exchange."""
-        if len(self._held) != len(self._values):
-            self._held = frozenset(self._values.values())
-        return value in self._held
+    def held(self, value: str) -> str | None:
+        """The placeholder of a ``value`` that was replaced in this exchange and comes back."""
+        if len(self._held) != len(self._open):
+            self._held = {value: token for token, value in self._open.items()}
+        return self._held.get(value)
+
+    def digest(self) -> bytes:
+        """Of all that was replaced, in order: tells requests apart that differ in nothing else. Empty where
+        nothing was."""
+        if not self._of_value:
+            return b""
+        digest = hmac.new(self._key, digestmod=hashlib.sha256)
+        for pair in self._of_value:
+            for part in pair:
+                written = part.encode("utf-8", "surrogatepass")
+                digest.update(b"%d:%b" % (len(written), written))
+        return digest.digest()
 
     def restore(self, text: str, spell: Callable[[str], str] = str) -> str:
-        """``text`` with the values instead of this exchange's placeholders; ``spell`` writes a value."""
-        if not self._values or "[" not in text:
+        """``text`` with the values instead of this exchange's placeholders, where that is the action;
+        ``spell`` writes a value."""
+        if not self._open or "[" not in text:
             return text
         return FORM.sub(lambda found: self._opened(found[0], spell), text)
 
     def begins(self, text: str) -> bool:
-        """Whether ``text`` is the beginning of a placeholder of this exchange, and not all of it."""
-        if len(self._sorted) != len(self._values):
-            self._sorted = sorted(self._values)
+        """Whether ``text`` is the beginning of a placeholder that ``restore`` opens, and not all of it."""
+        if len(self._sorted) != len(self._open):
+            self._sorted = sorted(self._open)
         place = bisect_left(self._sorted, text)
         for token in self._sorted[place : place + 2]:
             if token != text:
                 return token.startswith(text)
         return False
 
+    def _replaced(self, entity: str) -> bool:
+        return self.replaces if entity == LITERAL else self.actions.of(entity) in _REPLACING
+
+    def _opens(self, entity: str) -> bool:
+        return entity == LITERAL or self.actions.of(entity) == "restore"
+
     def _opened(self, token: str, spell: Callable[[str], str]) -> str:
-        value = self._values.get(token)
+        value = self._open.get(token)
         return token if value is None else spell(value)
 
 
 class AnswerPlaceholders:
-    """For what a provider writes. What the request held stays where ``restore`` is on, since the client
-    knows it; all else gets placeholders that nobody can open. ``counts``: finds of each entity."""
+    """For what a provider writes. What the request held and the client gets back is written as in the
+    request; all else gets what its action says, and placeholders that nobody can open. ``counts``: finds of
+    each entity."""
 
-    def __init__(self, request: Placeholders, *, restore: bool) -> None:
+    def __init__(self, request: Placeholders) -> None:
         self.request = request
-        self.counts: Counter[str] = Counter()
-        self._restore = restore
+        self.counts = no_counts()
         self._tokens: dict[tuple[str, str], str] = {}
+        self._seen: set[str] = set()
+
+    def see(self, text: str) -> None:
+        """What the provider has written as a placeholder stands for nothing else."""
+        if "[" in text:
+            self._seen.update(FORM.findall(text))
 
     def token(self, entity: str, value: str) -> str:
-        """What is written instead of ``value``; ``value`` itself if it may be seen."""
-        if self._restore and self.request.holds(value):
-            return value
+        """What is written instead of ``value``; ``value`` itself if it may be seen. Raises ``Blocked``."""
+        own = self.request.held(value)
+        if own is not None:
+            return own
         self.counts[entity] += 1
-        if not self.request.replaces:
+        action = self.request.actions.of(entity)
+        if action == "flag":
             return value
-        if not self._restore:
-            return self.request.token(entity, value)
+        if action == "block":
+            raise Blocked(entity)
         token = self._tokens.get((entity, value))
         if token is None:
-            token = self._tokens[entity, value] = self.request.fresh(entity, value)
+            token = self.request.known(entity, value) or self._fresh(entity, value)
+            self._tokens[entity, value] = token
         return token
 
-    def but_own(self, text: str, matches: list[Match]) -> list[Match]:
+    def _fresh(self, entity: str, value: str) -> str:
+        token = self.request.fresh(entity, value)
+        while token in self._seen and self.request.actions.of(entity) != "hash":
+            token = self.request.fresh(entity, value)
+        return token
+
+    def but_own(self, text: str, matches: Sequence[Match]) -> Sequence[Match]:
         """``matches`` in ``text`` without those inside placeholders of the request."""
         if "[" not in text:
             return matches
@@ -167,11 +226,11 @@ def with_literals(text: str, matches: list[Match]) -> list[Match]:
 
 
 def merged(matches: Sequence[Match]) -> list[Match]:
-    """In order, overlapping ones joined and named after the longest."""
+    """In order, overlapping ones joined and named after the longest, but literals after what is in them."""
     result: list[Match] = []
     longest = 0
     for match in sorted(matches, key=lambda match: (match.start, -match.end)):
-        size = match.end - match.start
+        size = match.end - match.start if match.entity != LITERAL else 0
         if not result or match.start >= result[-1].end:
             result.append(Match(match.start, match.end, match.entity, match.score))
             longest = size

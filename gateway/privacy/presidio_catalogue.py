@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from gateway.privacy.interface import Match
-from gateway.privacy.presidio_finders import NUMBERED, TRIGGERS, Finder, trigger
+from gateway.privacy.normalise import fold
+from gateway.privacy.presidio_finders import NUMBERED, TRIGGERS, Finder, Run, trigger
 from gateway.privacy.presidio_phone import phone_finder
-from gateway.privacy.presidio_repairs import REPAIRS
+from gateway.privacy.presidio_repairs import REPAIRS, SSN_CUE
 from gateway.privacy.recognisers import (
     DOT_ALL,
     IGNORE_CASE,
@@ -22,6 +24,7 @@ from gateway.privacy.recognisers import (
     Scored,
     compile_linear,
 )
+from gateway.privacy.tokens import find_addresses
 
 # Classes that call a service or load a model, or only pass on what a model found.
 _NOT_LOCAL = (
@@ -39,6 +42,7 @@ _LINEAR = frozenset({"URL"})
 _SERIES_2 = r"\b2[2-7]\d{2}[- ]?\d{4}[- ]?\d{4}[- ]?\d{4}\b"
 # Last labels of hosts in mail addresses that no registry sells: reserved ones and those of inner networks.
 _INSIDE_SUFFIXES = ("example", "test", "invalid", "local", "internal", "intranet", "corp", "lan", "home")
+_CALLED_SCORE, _CUE_CHARS = 0.5, 48
 _CARD_WORDS = ("tarjeta", "crédito", "credito", "kreditkarte", "karte", "carte", "bancaire")
 _EXTRA_WORDS = {
     "CREDIT_CARD": _CARD_WORDS,
@@ -108,13 +112,44 @@ def _for_entity(entity: str, kinds: tuple[type[Any], ...], languages: tuple[str,
         yield Finder(
             name=recogniser.name,
             entities=frozenset({entity}),
-            run=_linear(recogniser, entity) if entity in _LINEAR else _runner(recogniser, entity),
+            run=_run(recogniser, entity),
             language=recogniser.supported_language,
             context=(*recogniser.context, *_EXTRA_WORDS.get(entity, ())),
             trigger=None if pattern is None else trigger(pattern),
             margin=margin,
             repair=REPAIRS.get(entity),
         )
+
+
+def _run(recogniser: Any, entity: str) -> Any:
+    if entity == "IP_ADDRESS":
+        return _addresses
+    if entity == "US_SSN":
+        return _called_ssn(_runner(recogniser, entity))
+    return _linear(recogniser, entity) if entity in _LINEAR else _runner(recogniser, entity)
+
+
+def _called_ssn(run: Run) -> Run:
+    """``run``, sure where "SSN" stands before, also in ``{"ssn":"…"}``, one word to the tokenizer."""
+
+    def surer(text: str) -> list[Match]:
+        return [
+            replace(match, score=max(match.score, _CALLED_SCORE))
+            if SSN_CUE.search(text, max(0, match.start - _CUE_CHARS), match.start)
+            else match
+            for match in run(text)
+        ]
+
+    return surer
+
+
+def _addresses(text: str) -> list[Match]:
+    """Not by Presidio's patterns, which know no ports of dumps and take slices and scopes for addresses."""
+    folded = fold(text)
+    return [
+        Match(*folded.span(found.start, found.end), found.entity, found.score)
+        for found in find_addresses(folded)
+    ]
 
 
 def _adjust(recogniser: Any, entity: str) -> None:

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from gateway.privacy.interface import Match
-
-CONTEXT_CHARS = 160
+from gateway.privacy.plain_context import CONTEXT_CHARS
 
 
 class ContextWords:

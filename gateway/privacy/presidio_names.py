@@ -9,8 +9,6 @@ from gateway.privacy.interface import Match
 from gateway.privacy.presidio_finders import Finder
 from gateway.privacy.presidio_pieces import segments
 
-NAME_ENTITIES = frozenset({"PERSON", "LOCATION", "NRP", "ORGANIZATION"})
-
 
 class ModelMissing(ValueError):
     """The entities that are asked for need a model, and there is none; the message says what to do."""
@@ -26,7 +24,7 @@ def name_finder(entities: frozenset[str], languages: tuple[str, ...], model_path
         )
     if not model_path.exists():
         raise ModelMissing(f"{asked}: there is no model at {model_path}; put a spaCy model's folder there.")
-    engine = _of_folder(model_path, languages) if model_path.is_dir() else _of_configuration(model_path)
+    engine = _loaded(model_path, languages)
     language = next((name for name in languages if name in engine.get_supported_languages()), None)
     if language is None:
         raise ModelMissing(
@@ -42,6 +40,17 @@ def name_finder(entities: frozenset[str], languages: tuple[str, ...], model_path
         ]
 
     return Finder(name="model", entities=entities, run=run, language=language, gated=False, folded=False)
+
+
+def _loaded(path: Path, languages: tuple[str, ...]) -> Any:
+    try:
+        return _of_folder(path, languages) if path.is_dir() else _of_configuration(path)
+    except ModelMissing:
+        raise
+    except Exception as error:
+        raise ModelMissing(
+            f"{path}: the model cannot be loaded ({type(error).__name__}: {error}); put a whole one there."
+        ) from error
 
 
 def _named(engine: Any, text: str, start: int, end: int, language: str, wanted: list[str]) -> list[Match]:

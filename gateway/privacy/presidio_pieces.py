@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ KEY_CHARS = 16384
 _END = re.compile(r"\n|[a-zß-ÿ]{2}[.!?]['\")\]»”]{0,3}[ \t]+(?=[A-ZÀ-Þ¿¡])")
 _BLANK = re.compile(r"[ \n\t]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 # Characters beyond European letters and punctuation: invisible ones, wide or styled letters, other digits.
 _ODD = re.compile("[^\u0000-\u00ac\u00ae-\u024f\u2010-\u2027\u2030-\u205e\u20a0-\u20bf\ufffd]")
 _KEY_BEGIN = "-----BEGIN "
@@ -31,9 +33,16 @@ class Piece:
     cut_behind: bool = False
 
 
-def encodable(text: str) -> str:
-    """``text`` with each lone surrogate as U+FFFD, so that RE2 takes it; of the same length."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+def readable(text: str) -> str:
+    """``text`` with each lone surrogate as U+FFFD, so that RE2 takes it, and the digits of all scripts as
+    those of ASCII, which is what recognisers count with; of the same length."""
+    if text.isascii():
+        return text
+    return _OTHER_DIGIT.sub(_ascii_digit, _SURROGATE.sub("\ufffd", text))
+
+
+def _ascii_digit(found: re.Match[str]) -> str:
+    return str(unicodedata.decimal(found[0]))
 
 
 def segments(text: str) -> Iterator[tuple[int, int]]:
@@ -44,6 +53,11 @@ def segments(text: str) -> Iterator[tuple[int, int]]:
         start = end.end()
     if start < len(text):
         yield start, len(text)
+
+
+def is_odd(text: str, start: int, end: int) -> bool:
+    """Whether a character of ``odd_lines`` is in that part of ``text``."""
+    return _ODD.search(text, max(0, start), end) is not None
 
 
 def odd_lines(text: str) -> Iterator[tuple[int, int]]:
@@ -95,6 +109,14 @@ def settled_end(text: str) -> int:
     """The last boundary of ``text`` that lies in no private key, nor in what may become one."""
     tail = max(0, len(text) - PIECE_CHARS)
     end = _last_boundary(text, tail, len(text)) or 0
+    begin = before_open_key(text, end)
+    if begin == end or text[:begin].endswith("\n"):
+        return begin
+    return _last_boundary(text, tail, begin) or 0
+
+
+def before_open_key(text: str, end: int) -> int:
+    """Where the first private key begins that goes, or may go, across ``end``; else ``end``."""
     begin = text.find(_KEY_BEGIN, max(0, end - KEY_CHARS), end)
     while begin >= 0:
         body = _KEY_BODY.match(text, begin)

@@ -1,27 +1,16 @@
-"""Keys and tokens that Presidio does not know, as recognisers in its own format."""
+"""Keys and tokens that Presidio does not know: API keys as the fast detector finds them, and recognisers in
+Presidio's own format."""
 
 from __future__ import annotations
 
 from functools import cache
 
+from gateway.privacy.credentials import find_api_keys
+from gateway.privacy.interface import Match
+from gateway.privacy.normalise import fold
+from gateway.privacy.presidio_finders import Finder, own_finder
 from gateway.privacy.recognisers import OwnRecogniser, parse_recognisers
 
-# Each prefix is the issuer's own; what follows has the issuer's alphabet and at least its usual length.
-_API_KEYS = (
-    r"\bsk-(?:(?:proj|svcacct|admin|or-v1|ant-[a-z0-9]{2,8})-)?[A-Za-z0-9_-]{20,}",
-    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
-    r"\bgh[pousr]_[A-Za-z0-9]{30,}\b",
-    r"\bgithub_pat_[A-Za-z0-9_]{30,}\b",
-    r"\bglpat-[A-Za-z0-9_-]{20,}",
-    r"\bxox[abeoprs]-[A-Za-z0-9-]{16,}",
-    r"\bAIza[A-Za-z0-9_-]{35}",
-    r"\b[rsp]k_(?:live|test)_[A-Za-z0-9]{16,}\b",
-    r"\bhf_[A-Za-z0-9]{30,}\b",
-    r"\bnpm_[A-Za-z0-9]{36}\b",
-    r"\bpypi-[A-Za-z0-9_-]{50,}",
-    r"\bSG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{32,64}",
-    r"\b(?:gsk|xai)[_-][A-Za-z0-9]{30,}\b",
-)
 _JWT = r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*[A-Za-z0-9_]"
 _HEADER = r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----"
 _BODY = r"[A-Za-z0-9+/=\s\\:,.()-]*?"
@@ -30,14 +19,33 @@ _FOOTER = r"-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----"
 _TORN = r"(?:(?:\s|\\[rn])*[A-Za-z0-9+/=]{16,})+(?:(?:\s|\\[rn])+[A-Za-z0-9+/]{1,15}={1,2})?"
 _PRIVATE_KEYS = (f"{_HEADER}{_BODY}{_FOOTER}", f"{_HEADER}{_TORN}")
 
-SECRET_ENTITIES = frozenset({"API_KEY", "JWT", "PRIVATE_KEY"})
 MULTI_LINE_ENTITIES = frozenset({"PRIVATE_KEY"})
 
 
+def secret_finders(asked: frozenset[str]) -> list[Finder]:
+    """One finder for each of the secrets among ``asked``."""
+    found = [
+        own_finder(recogniser, "en", multi_line=recogniser.entity in MULTI_LINE_ENTITIES)
+        for recogniser in _recognisers()
+        if recogniser.entity in asked
+    ]
+    if "API_KEY" in asked:
+        found.append(Finder("API_KEY", frozenset({"API_KEY"}), _api_keys, gated=False))
+    return found
+
+
+def _api_keys(text: str) -> list[Match]:
+    folded = fold(text)
+    return [
+        Match(*folded.span(found.start, found.end), found.entity, found.score)
+        for found in find_api_keys(folded)
+    ]
+
+
 @cache
-def secret_recognisers() -> tuple[OwnRecogniser, ...]:
-    """One recogniser for each of ``SECRET_ENTITIES``; compiled once."""
-    found = {"API_KEY": ("|".join(_API_KEYS),), "JWT": (_JWT,), "PRIVATE_KEY": _PRIVATE_KEYS}
+def _recognisers() -> tuple[OwnRecogniser, ...]:
+    """Compiled once."""
+    found = {"JWT": (_JWT,), "PRIVATE_KEY": _PRIVATE_KEYS}
     return parse_recognisers(
         [
             {

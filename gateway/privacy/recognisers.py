@@ -16,6 +16,7 @@ from typing import Any
 import re2
 import yaml
 
+from gateway.privacy.entities import RESERVED
 from gateway.privacy.interface import Match
 
 KEYS = frozenset(
@@ -155,6 +156,8 @@ def _entity(entry: Mapping[str, object], where: str) -> str:
     )
     if not re2.fullmatch("[A-Z][A-Z0-9_]{0,63}", entity):
         raise RecogniserFault(f"{where}.supported_entity: use capitals, digits and _, as in EMPLOYEE_ID.")
+    if entity in RESERVED:
+        raise RecogniserFault(f"{where}.supported_entity: {entity} is reserved; take another name.")
     return entity
 
 

@@ -9,12 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-KEEP: Literal["keep"] = "keep"
-"""Names, numbers and choices that a provider compares: never text."""
+from gateway.privacy.kept import Keep
+
+KEEP = Keep()
+"""Names and choices that a provider compares."""
+NUMBERS = Keep(numbers=True)
+"""Settings and counts."""
+ENCODED = Keep(encoded=True)
+"""What only a provider can read, and must get back as it was."""
+VECTOR = Keep(numbers=True, encoded=True)
 TEXT: Literal["text"] = "text"
 """All strings in the value, whatever holds them, names of fields too."""
 JSON: Literal["json"] = "json"
 """JSON in a string: searched as it reads, and valid afterwards."""
+WHOLE: Literal["whole"] = "whole"
+"""Like ``TEXT``, and complete in each chunk of a stream."""
 TOKENS: Literal["tokens"] = "tokens"
 """Text, or token ids, which are not searched."""
 
@@ -34,18 +43,36 @@ class Shape:
     fields: Mapping[str, Rule]
 
 
-Rule = Literal["keep", "text", "json", "tokens"] | Skip | Shape
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """An object, or a list of such: by what its field ``type`` says, ``rest`` for all other types."""
 
+    types: Mapping[str, Rule]
+    rest: Rule
+
+    def of(self, value: Mapping[str, object]) -> Rule:
+        kind = value.get("type")
+        return self.types.get(kind, self.rest) if isinstance(kind, str) else self.rest
+
+
+Rule = Literal["text", "json", "whole", "tokens"] | Keep | Skip | Shape | Typed
+
+NAMES: Mapping[str, Rule] = dict.fromkeys(
+    "filename name title alt alt_text caption description".split(), TEXT
+)
+"""What is searched of a file or an image."""
+
+_CACHED = Shape({"type": KEEP, "ttl": KEEP})
 _FUNCTION = Shape({"name": KEEP, "arguments": JSON})
 _TOOL_CALL = Shape({"id": KEEP, "type": KEEP, "index": KEEP, "function": _FUNCTION})
 _PART = Shape(
     {
         "type": KEEP,
-        "image_url": Skip("image_url"),
-        "input_audio": Skip("input_audio"),
-        "video_url": Skip("video_url"),
-        "file": Skip("file", {"filename": TEXT}),
-        "cache_control": KEEP,
+        "image_url": Skip("image_url", NAMES),
+        "input_audio": Skip("input_audio", NAMES),
+        "video_url": Skip("video_url", NAMES),
+        "file": Skip("file", NAMES),
+        "cache_control": _CACHED,
     }
 )
 _MESSAGE = Shape(
@@ -59,38 +86,80 @@ _MESSAGE = Shape(
     }
 )
 _TOOL_FUNCTION = Shape({"name": KEEP, "strict": KEEP})
-_TOOL = Shape({"type": KEEP, "function": _TOOL_FUNCTION, "cache_control": KEEP})
-_COMMON: dict[str, Rule] = dict.fromkeys(
-    """
-    model stream stream_options service_tier reasoning_effort modalities encoding_format verbosity
-    prompt_cache_retention object id created system_fingerprint usage
-    """.split(),
-    KEEP,
-)
+_TOOL = Shape({"type": KEEP, "function": _TOOL_FUNCTION, "cache_control": _CACHED})
+_SETTINGS: dict[str, Rule] = {
+    **dict.fromkeys(
+        """
+        model stream service_tier reasoning_effort modalities encoding_format verbosity
+        prompt_cache_retention
+        """.split(),
+        KEEP,
+    ),
+    **dict.fromkeys(
+        """
+        max_tokens max_completion_tokens seed temperature top_p top_k min_p n best_of echo logprobs
+        top_logprobs frequency_penalty presence_penalty repetition_penalty logit_bias dimensions
+        """.split(),
+        NUMBERS,
+    ),
+}
+_CHOSEN = Shape({"type": KEEP, "name": KEEP, "function": Shape({"name": KEEP})})
 OPENAI_REQUEST = Shape(
     {
-        **_COMMON,
+        **_SETTINGS,
+        "stream_options": Shape({"include_usage": KEEP, "include_obfuscation": KEEP}),
         "messages": _MESSAGE,
         "tools": _TOOL,
         "functions": _TOOL_FUNCTION,
-        "tool_choice": KEEP,
-        "function_call": KEEP,
+        "tool_choice": _CHOSEN,
+        "function_call": _CHOSEN,
         "response_format": Shape({"type": KEEP, "json_schema": Shape({"name": KEEP, "strict": KEEP})}),
         "prediction": Shape({"type": KEEP, "content": _PART}),
         "prompt": TOKENS,
         "input": TOKENS,
-        "audio": KEEP,
-        "logit_bias": KEEP,
+        "audio": Shape({"voice": KEEP, "format": KEEP}),
     }
 )
 """Chat completions, completions and embeddings."""
 
-_CHOICE = Shape({"index": KEEP, "finish_reason": KEEP, "message": _MESSAGE, "delta": _MESSAGE})
-OPENAI_ANSWER = Shape(
+_REASONING = Shape(
     {
-        **_COMMON,
-        "choices": _CHOICE,
-        "data": Shape({"object": KEEP, "index": KEEP, "embedding": KEEP}),
+        **dict.fromkeys("type id index format".split(), KEEP),
+        **dict.fromkeys("signature data".split(), ENCODED),
     }
 )
-"""Buffered answers to those."""
+_SPOKEN = Shape(
+    {
+        **_MESSAGE.fields,
+        "annotations": WHOLE,
+        "citations": WHOLE,
+        "images": _PART,
+        "reasoning_details": _REASONING,
+        "thinking_blocks": _REASONING,
+    }
+)
+_CHOICE = Shape({"index": KEEP, "finish_reason": KEEP, "message": _SPOKEN, "delta": _SPOKEN})
+OPENAI_ANSWER = Shape(
+    {
+        **dict.fromkeys("id object model system_fingerprint service_tier obfuscation".split(), KEEP),
+        "created": NUMBERS,
+        "usage": NUMBERS,
+        "choices": _CHOICE,
+        "data": Shape({"object": KEEP, "index": KEEP, "embedding": VECTOR}),
+    }
+)
+"""Answers to those, buffered and in chunks."""
+
+MODERATION = Shape({"model": KEEP, "input": _PART})
+
+RERANK = Shape({"model": KEEP, "rank_fields": KEEP})
+"""The query and the documents, which are texts or objects of them."""
+RERANK_ANSWER = Shape(
+    {
+        "id": KEEP,
+        "model": KEEP,
+        "results": Shape({"index": KEEP, "relevance_score": NUMBERS}),
+        "meta": NUMBERS,
+        "usage": NUMBERS,
+    }
+)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from gateway.privacy.candidates import Candidate, touches_word
+from gateway.privacy.addresses import BEHIND_CHARS, CONTEXT_CHARS, is_code, is_numbering
+from gateway.privacy.candidates import Candidate, begins_word, follows_word
 from gateway.privacy.normalise import Folded
+from gateway.privacy.tops import leading_top
 from gateway.privacy.validators import iban_length, is_address, is_base58check, is_bech32, is_iban
 
 _ALNUM = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789\x80"
@@ -19,6 +21,15 @@ _FILE_KINDS = frozenset(
 )
 
 
+_NAMED_AT = re.compile(rb"&(?:#0{0,4}64|#[xX]0{0,4}40|commat);\Z")
+_NAMED_AT_CHARS = 10
+
+
+def ends_in_at(codes: bytes, place: int) -> bool:
+    """Whether the semicolon before ``place`` ends an at sign in HTML: an address goes on behind it."""
+    return _NAMED_AT.search(codes[max(0, place - _NAMED_AT_CHARS) : place]) is not None
+
+
 def find_emails(folded: Folded) -> Iterator[Candidate]:
     codes = folded.codes
     ats = [match.span() for match in _AT.finditer(codes)]
@@ -27,12 +38,14 @@ def find_emails(folded: Folded) -> Iterator[Candidate]:
         high = ats[position + 1][0] if position + 1 < len(ats) else len(codes)
         local = _local_part(codes, low, at)
         domain = _domain(codes, behind, high)
-        if local and domain and not _is_remote(codes, at - local, behind + domain):
+        if local and domain and not _is_login(codes, at - local, behind + domain):
             yield Candidate(at - local, behind + domain, "EMAIL_ADDRESS", 1.0)
 
 
-def _is_remote(codes: bytes, start: int, end: int) -> bool:
-    """``git@host:path``"""
+def _is_login(codes: bytes, start: int, end: int) -> bool:
+    """``git@host:path`` or ``scheme://user@host``"""
+    if codes[max(0, start - 3) : start] == b"://":
+        return True
     return codes[start : start + 4] == b"git@" and codes[end : end + 1] == b":"
 
 
@@ -61,8 +74,11 @@ def _domain(codes: bytes, behind: int, high: int) -> int:
         if rest:
             break
     labels = codes[behind:end].partition(b"..")[0].split(b".")
+    glued = b""
     while len(labels) > 1 and not _is_top(labels[-1]):
-        labels.pop()
+        glued = labels.pop()
+    if (top := leading_top(glued)) and any(code >= 65 for label in labels for code in label):
+        labels.append(top)
     if len(labels) < 2 or not labels[0]:
         return 0
     return len(b".".join(labels).rstrip(b"-"))
@@ -79,39 +95,59 @@ def _is_top(label: bytes) -> bool:
 
 _V4 = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _V6 = re.compile(rb"[0-9A-Fa-f:]*:[0-9A-Fa-f.:]*:[0-9A-Fa-f.:]*")
-_VERSION = re.compile(
-    rb"(?:\b(?:version|release|build|firmware|driver|section|chapter|clause|paragraph|ver\.?|v\.?|rev\.?)"
-    rb"[ :=\"']{0,4}|==)\Z",
-    re.IGNORECASE,
-)
+_V6_CHARS = 51
+_PORT = re.compile(rb"\.[0-9]{1,5}\Z")
+_RANGE_END = re.compile(rb"-(?:[0-9]{1,3}\.){0,3}[0-9]{1,3}(?![0-9.])")
+_RANGE_START = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}-\Z")
+_MASK = re.compile(rb"/[0-9]{1,2}(?![0-9/])")
+_DUMPED_PORT = re.compile(rb"\.[0-9]{1,5}(?![0-9.])")
+_DUMP = re.compile(rb"(?:\bIP|>) \Z")
 
 
 def find_addresses(folded: Folded) -> Iterator[Candidate]:
     codes = folded.codes
     for match in _V4.finditer(codes):
         start, end = match.span()
-        if touches_word(codes, start, end) or not is_address(match[0]):
+        if not _stands_alone(codes, start, end) or not is_address(match[0]):
             continue
-        suffixed = codes[end : end + 1] == b"-" and codes[end + 1 : end + 2].isalpha()
-        if not suffixed and not _VERSION.search(codes[max(0, start - 16) : start]):
+        index = folded.index(start)
+        before = folded.text[max(0, index - CONTEXT_CHARS) : index]
+        behind = codes[end : end + BEHIND_CHARS].decode("latin-1")
+        if not is_numbering(before, match[0].decode("ascii"), behind):
             yield Candidate(start, end, "IP_ADDRESS", 0.95)
+    yield from _find_six(codes)
+
+
+def _find_six(codes: bytes) -> Iterator[Candidate]:
     for match in _V6.finditer(codes):
         start = match.start()
         written = match[0].rstrip(b".")
         if written.endswith(b":") and not written.endswith(b"::"):
             written = written[:-1]
-        end = start + len(written)
-        if not any(code in b"0123456789" for code in written) or len(written) > 45:
+        if len(written) > _V6_CHARS or not any(code in b"0123456789" for code in written):
             continue
-        if (
-            not codes[max(0, start - 1) : start].isalnum()
-            and not codes[end : end + 1].isalnum()
-            and is_address(written)
-        ):
-            yield Candidate(start, end, "IP_ADDRESS", 0.95)
+        after = codes[start + len(written) : start + len(written) + 1]
+        if codes[max(0, start - 1) : start].isalnum() or after.isalnum():
+            continue
+        address = written if is_address(written) else _PORT.sub(b"", written)
+        if is_address(address) and not is_code(address.decode("ascii")):
+            yield Candidate(start, start + len(address), "IP_ADDRESS", 0.95)
 
 
-_MAC = re.compile(rb"[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}")
+def _stands_alone(codes: bytes, start: int, end: int) -> bool:
+    """Whether four numbers are no part of a word or of more numbers, but for a mask, range or port."""
+    if follows_word(codes, start) and not _RANGE_START.search(codes[max(0, start - 16) : start]):
+        return False
+    if not begins_word(codes, end):
+        return True
+    if _DUMPED_PORT.match(codes, end):
+        return _DUMP.search(codes[max(0, start - 4) : start]) is not None
+    return bool(_MASK.match(codes, end) or _RANGE_END.match(codes, end))
+
+
+_MAC = re.compile(
+    rb"[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}(?:\.[0-9A-Fa-f]{4}){2}"
+)
 
 
 def find_devices(folded: Folded) -> Iterator[Candidate]:
@@ -119,6 +155,8 @@ def find_devices(folded: Folded) -> Iterator[Candidate]:
     for match in _MAC.finditer(codes):
         start, end = match.span()
         around = codes[max(0, start - 1) : start] + codes[end : end + 1]
+        if b"." in match[0] and (b"." in around or match[0].replace(b".", b"").isdigit()):
+            continue
         if not any(code in b":-\x80" or chr(code).isalnum() for code in around) and len(set(match[0])) > 2:
             yield Candidate(start, end, "MAC_ADDRESS", 0.95)
 

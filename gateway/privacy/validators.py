@@ -39,7 +39,7 @@ _ISSUERS: tuple[tuple[int, int, tuple[int, ...]], ...] = (
 
 def is_card(digits: bytes) -> bool:
     """Luhn, the issuer's range and its lengths; no card is one digit over and over."""
-    if not 13 <= len(digits) <= 19 or len(set(digits)) == 1:
+    if not 13 <= len(digits) <= 19 or not digits.isdigit() or len(set(digits)) == 1:
         return False
     head = int(digits[:6])
     return any(low <= head <= high and len(digits) in sizes for low, high, sizes in _ISSUERS) and luhn(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
-from gateway.privacy.interface import Detector, Match
-from gateway.privacy.json_text import JsonText, escaped
-from gateway.privacy.placeholders import (
-    LITERAL,
-    AnswerPlaceholders,
-    Placeholders,
-    substitute,
-    with_literals,
+from gateway.privacy.interface import Blocked, DetectorFailed, Match, no_counts
+from gateway.privacy.json_text import JsonText
+from gateway.privacy.kept import Keep, digits, long_number, only_ids
+from gateway.privacy.placeholders import AnswerPlaceholders, Placeholders, substitute
+from gateway.privacy.restoring import restored_json
+from gateway.privacy.slots import (
+    JSON,
+    OPENAI_ANSWER,
+    OPENAI_REQUEST,
+    TOKENS,
+    Rule,
+    Shape,
+    Skip,
+    Typed,
 )
-from gateway.privacy.slots import JSON, KEEP, OPENAI_ANSWER, OPENAI_REQUEST, TOKENS, Rule, Shape, Skip
 
-_LONG_NUMBER = 10**6
+_WORD = re.compile(r"[a-z_]{1,64}")
+_NUMBERED = re.compile(r"[a-z_]{1,64}|[0-9]{1,6}")
 
 
 class Slot(NamedTuple):
@@ -30,55 +36,63 @@ class Slot(NamedTuple):
     is_json: bool = False
     is_name: bool = False
 
-    def put(self, text: str) -> None:
-        if not self.is_name:
-            self.holder[self.key] = text
-            return
-        items = [(text if key == self.key else key, value) for key, value in self.holder.items()]
-        self.holder.clear()
-        self.holder.update(items)
-
-
-@dataclass(slots=True)
-class Report:
-    """``counts``: how often each entity was found; ``skipped``: kinds of content that were not searched, by
-    how often they occurred."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
-
 
 class Texts:
     """The slots of a body, found by a table."""
 
-    def __init__(self, native: dict[str, Any], table: Shape) -> None:
+    def __init__(self) -> None:
         self.slots: list[Slot] = []
-        self.skipped: Counter[str] = Counter()
-        self._object(native, table)
+        self.skipped = no_counts()
 
-    def _object(self, value: dict[str, Any], shape: Shape) -> None:
+    def object(self, value: dict[str, Any], shape: Shape) -> None:
         fields = shape.fields
         for name, held in value.items():
             rule = fields.get(name)
             if rule is None:
+                self.name(value, name)
                 self._text(value, name, held)
-            elif rule is not KEEP:
-                self._by_rule(value, name, held, rule)
+            elif type(rule) is not Keep or not rule.holds(held):
+                self.by_rule(value, name, held, rule)
 
-    def _by_rule(self, holder: Any, key: Any, value: Any, rule: Rule) -> None:
-        if type(value) is str and not isinstance(rule, Skip):
+    def name(self, holder: dict[str, Any], name: str) -> None:
+        """Of a field that no table has. A plain word is left: the API may know it."""
+        if not _WORD.fullmatch(name):
+            self.slots.append(Slot(holder, name, name, is_name=True))
+
+    def by_rule(self, holder: Any, key: Any, value: Any, rule: Rule) -> None:
+        if isinstance(rule, Keep):
+            self._kept(holder, key, value, rule)
+        elif type(value) is str and not isinstance(rule, Skip):
             self.slots.append(Slot(holder, key, value, rule is JSON))
         elif isinstance(rule, Skip):
             self._skip(value, rule)
-        elif rule is TOKENS and type(value) is list and value and type(value[0]) is not str:
+        elif rule is TOKENS and type(value) is list and only_ids(value):
             self.skipped["token_ids"] += 1
-        elif not isinstance(rule, Shape):
+        elif isinstance(rule, Typed) and type(value) is dict:
+            self.by_rule(holder, key, value, rule.of(value))
+        elif not isinstance(rule, Shape | Typed):
             self._text(holder, key, value)
-        elif type(value) is dict:
-            self._object(value, rule)
+        elif isinstance(rule, Shape) and type(value) is dict:
+            self.object(value, rule)
         elif type(value) is list:
             for position, item in enumerate(value):
-                self._by_rule(value, position, item, rule)
+                self.by_rule(value, position, item, rule)
+        else:
+            self._text(holder, key, value)
+
+    def _kept(self, holder: Any, key: Any, value: Any, rule: Keep) -> None:
+        if rule.holds(value):
+            return
+        if type(value) is list:
+            for position, item in enumerate(value):
+                self._kept(value, position, item, rule)
+        elif type(value) is dict and rule.numbers:
+            for name, held in value.items():
+                if not _NUMBERED.fullmatch(name):
+                    self.slots.append(Slot(value, name, name, is_name=True))
+                self._kept(value, name, held, rule)
+        else:
+            self._text(holder, key, value)
 
     def _skip(self, value: Any, rule: Skip) -> None:
         if value is None:
@@ -87,100 +101,147 @@ class Texts:
         if type(value) is dict:
             for name, inner in rule.but.items():
                 if name in value:
-                    self._by_rule(value, name, value[name], inner)
+                    self.by_rule(value, name, value[name], inner)
 
     def _text(self, holder: Any, key: Any, value: Any) -> None:
-        """Every string in ``value``, which is ``holder[key]``."""
+        """Every string in ``value``, which is ``holder[key]``, and every long number, which becomes a
+        string where something is found in it."""
         if type(value) is str:
             self.slots.append(Slot(holder, key, value))
         elif type(value) is dict:
             for name, held in value.items():
                 self.slots.append(Slot(value, name, name, is_name=True))
-                self._inner(value, name, held)
+                self._text(value, name, held)
         elif type(value) is list:
             for position, item in enumerate(value):
-                self._inner(value, position, item)
-
-    def _inner(self, holder: Any, key: Any, value: Any) -> None:
-        """Like ``_text``, for what is no setting of the API: long numbers count too, and become strings."""
-        if type(value) is int and abs(value) >= _LONG_NUMBER:
-            self.slots.append(Slot(holder, key, str(value)))
-        else:
-            self._text(holder, key, value)
+                self._text(value, position, item)
+        elif long_number(value):
+            self.slots.append(Slot(holder, key, digits(value)))
 
 
-def redact_body(
-    native: dict[str, Any], detector: Detector, placeholders: Placeholders, table: Shape = OPENAI_REQUEST
-) -> Report:
-    """Replaces what ``detector`` finds in ``native``, in place. Raises ``DetectorFailed``, and has changed
-    nothing then."""
-    texts = Texts(native, table)
-    report = Report(skipped=texts.skipped)
-    found = _find(texts.slots, detector, literals=True)
-    for one in found:
-        report.counts.update(match.entity for match in one.matches if match.entity != LITERAL)
-        placeholders.count(one.matches)
-    if placeholders.replaces:
-        _write(found, placeholders.token)
-    return report
+class Body:
+    """The texts of a body, to be searched anywhere, and edited by what was found.
 
+    ``texts``: as they read, in the order of the body. ``skipped``: how often each kind of content occurs
+    that is not searched. What was found is one list of matches for each of the texts, in order and without
+    overlaps, or an empty list where nothing was found in any. Raises ``DetectorFailed`` for a body that is
+    nested too deeply.
+    """
 
-def mask_answer(
-    native: dict[str, Any], detector: Detector, answer: AnswerPlaceholders, table: Shape = OPENAI_ANSWER
-) -> Counter[str]:
-    """Masks what a provider wrote itself in a buffered answer, in place; returns what was skipped."""
-    texts = Texts(native, table)
-    found = _find(texts.slots, detector)
-    for one in found:
-        one.matches = answer.but_own(one.text, one.matches)
-    _write(found, answer.token)
-    return texts.skipped
+    __slots__ = ("_native", "_slots", "_views", "skipped", "texts")
+
+    def __init__(self, native: dict[str, Any], table: Shape = OPENAI_REQUEST) -> None:
+        found = _texts(native, table)
+        self.skipped = found.skipped
+        self.texts = [slot.text for slot in found.slots]
+        self._native, self._slots = native, found.slots
+        self._views: dict[int, JsonText] = {}
+        for place, slot in enumerate(found.slots):
+            if slot.is_json:
+                view = self._views[place] = JsonText(slot.text)
+                self.texts[place] = view.text
+
+    def redact(self, found: Sequence[Sequence[Match]], placeholders: Placeholders) -> None:
+        """Replaces what was found, in place, and counts it. Raises ``Blocked`` for what must not pass, and
+        has changed nothing then."""
+        blocked: str | None = None
+        for matches in found:
+            if matches:
+                placeholders.count(matches)
+                blocked = blocked or placeholders.blocked(matches)
+        if blocked is not None:
+            raise Blocked(blocked)
+        if placeholders.replaces and (found or any("[" in text for text in self.texts)):
+            all_found = found or [()] * len(self.texts)
+            pairs = zip(self.texts, all_found, strict=True)
+            self._write([placeholders.edits(text, matches) for text, matches in pairs], placeholders.token)
+
+    def mask(
+        self,
+        found: Sequence[Sequence[Match]],
+        answer: AnswerPlaceholders,
+        *,
+        drop_logprobs: bool = False,
+    ) -> None:
+        """Masks what a provider wrote itself in a buffered answer, in place. Raises ``Blocked``, and has
+        changed nothing then."""
+        if found:
+            for text in self.texts:
+                answer.see(text)
+            pairs = zip(self.texts, found, strict=True)
+            own = [answer.but_own(text, matches) if matches else matches for text, matches in pairs]
+            self._write(own, answer.token)
+        if drop_logprobs:
+            without_logprobs(self._native)
+
+    def _write(self, edits: Sequence[Sequence[Match]], token: Callable[[str, str], str]) -> None:
+        write(
+            [
+                (self._slots[place], self._replaced(place, matches, token))
+                for place, matches in enumerate(edits)
+                if matches
+            ]
+        )
+
+    def _replaced(self, place: int, matches: Sequence[Match], token: Callable[[str, str], str]) -> str:
+        view, text = self._views.get(place), self.texts[place]
+        if view is None:
+            return substitute(text, matches, token)
+        return view.replaced(matches, token, len(text))
 
 
 def restore_body(native: dict[str, Any], placeholders: Placeholders, table: Shape = OPENAI_ANSWER) -> None:
-    """Puts the values back into a buffered answer, in place."""
-    for slot in reversed(Texts(native, table).slots):
-        if "[" in slot.text:
-            restored = placeholders.restore(slot.text, escaped if slot.is_json else str)
-            if restored != slot.text:
-                slot.put(restored)
+    """Puts the values back into a buffered answer, in place. Raises ``DetectorFailed`` for one that is
+    nested too deeply."""
+    write([(slot, _restored(slot, placeholders)) for slot in _texts(native, table).slots])
 
 
-@dataclass(slots=True)
-class _Found:
-    slot: Slot
-    view: JsonText | None
-    text: str
-    matches: list[Match]
+def _restored(slot: Slot, placeholders: Placeholders) -> str:
+    return restored_json(slot.text, placeholders) if slot.is_json else placeholders.restore(slot.text)
 
 
-def _find(slots: list[Slot], detector: Detector, *, literals: bool = False) -> list[_Found]:
-    """The slots that hold something, in the order of the body."""
-    views = [JsonText(slot.text) if slot.is_json else None for slot in slots]
-    texts = [view.text if view else slot.text for slot, view in zip(slots, views, strict=True)]
-    quiet = getattr(detector, "quiet", None)
-    if quiet is not None and quiet(texts) and not (literals and any("[" in text for text in texts)):
-        return []
-    found: list[_Found] = []
-    for slot, view, text in zip(slots, views, texts, strict=True):
-        matches = detector.find(text)
-        if literals:
-            matches = with_literals(text, matches)
-        if matches:
-            found.append(_Found(slot, view, text, matches))
+def write(edited: Sequence[tuple[Slot, str]]) -> bool:
+    """Puts texts into their slots; returns whether anything has changed. Names come last, since values go
+    by the old ones, and those of an object at once, since one may be what another was."""
+    changed = [(slot, text) for slot, text in edited if text != slot.text]
+    renamed: dict[int, tuple[dict[str, Any], dict[str, str]]] = {}
+    for slot, text in changed:
+        if slot.is_name:
+            renamed.setdefault(id(slot.holder), (slot.holder, {}))[1][slot.key] = text
+        else:
+            slot.holder[slot.key] = text
+    for holder, names in renamed.values():
+        items = list(holder.items())
+        holder.clear()
+        for name, value in items:
+            holder[_free(names.get(name, name), holder)] = value
+    return bool(changed)
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """``name``, or one like it that nothing else in the object has: no field is lost."""
+    if name not in taken:
+        return name
+    return next(other for n in count(2) if (other := f"{name} ({n})") not in taken)
+
+
+def without_logprobs(native: dict[str, Any]) -> None:
+    """Drops the probabilities of tokens, which are pieces of the text."""
+    for name in ("choices", "output"):
+        items = native.get(name)
+        for item in items if type(items) is list else ():
+            if type(item) is not dict:
+                continue
+            parts = item.get("content")
+            for holder in (item, *(parts if type(parts) is list else ())):
+                if type(holder) is dict and holder.get("logprobs") is not None:
+                    holder["logprobs"] = None
+
+
+def _texts(native: dict[str, Any], table: Shape) -> Texts:
+    found = Texts()
+    try:
+        found.object(native, table)
+    except RecursionError:
+        raise DetectorFailed("the body is nested too deeply") from None
     return found
-
-
-def _write(found: list[_Found], token: Callable[[str, str], str]) -> None:
-    written = [(one.slot, _replaced(one, token)) for one in found]
-    for slot, text in sorted(
-        written, key=lambda item: item[0].is_name
-    ):  # values first: they go by the old names
-        if text != slot.text:
-            slot.put(text)
-
-
-def _replaced(one: _Found, token: Callable[[str, str], str]) -> str:
-    if one.view is None:
-        return substitute(one.text, one.matches, token)
-    return one.view.replaced(one.matches, token, len(one.text))

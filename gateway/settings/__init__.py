@@ -6,6 +6,7 @@ from gateway.settings.load import load, loads
 from gateway.settings.models import DeploymentSettings, ModelSettings
 from gateway.settings.prices import PriceSettings
 from gateway.settings.providers import ProviderSettings
+from gateway.settings.redaction import PrivacySettings, RedactionFields, RedactionSettings
 from gateway.settings.root import Settings
 from gateway.settings.schema import json_schema
 from gateway.settings.server import ServerSettings, StorageSettings
@@ -23,7 +24,10 @@ __all__ = [
     "LimitsSettings",
     "ModelSettings",
     "PriceSettings",
+    "PrivacySettings",
     "ProviderSettings",
+    "RedactionFields",
+    "RedactionSettings",
     "ServerSettings",
     "Settings",
     "StorageSettings",

@@ -25,7 +25,6 @@ _TABLE: tuple[tuple[str, Test, str], ...] = (
     ("providers.*.kind", _other_than(*KINDS), "a kind other than openai and simulated"),
     ("models.*.cache.mode", _other_than("off"), "caching"),
     ("models.*.degrade.mode", _other_than("none", "message"), "answering from a stale cache"),
-    ("tenants.*.redaction.mode", _other_than("off"), "redaction"),
 )
 
 

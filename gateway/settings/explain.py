@@ -13,7 +13,7 @@ from gateway.settings.root import Settings
 from gateway.settings.section import Section
 from gateway.settings.tree import Tree
 
-_SECRET = frozenset(("admin_token", "api_key", "base_url", "proxy", "url", "hash"))
+_SECRET = frozenset(("admin_token", "api_key", "base_url", "proxy", "url", "hash", "hash_key"))
 _QUOTELESS = ("extra_forbidden", "model_type", "dict_type", "tuple_type")
 _NO_NAME = "must be 1 to 64 letters, digits or ._:/-"
 

@@ -58,6 +58,10 @@ class Faults:
         """A fault that is not in the line of its key."""
         self.found.append(Fault(place.file, place.line, dotted(path), message, hint))
 
+    def has(self, path: KeyPath) -> bool:
+        """Whether something is wrong at ``path`` itself."""
+        return path in self._paths
+
     def place(self, path: KeyPath) -> Place:
         while path not in self.places and path:
             path = path[:-1]

@@ -12,6 +12,7 @@ from gateway.settings.explain import explain
 from gateway.settings.faults import Fault, Faults, Place
 from gateway.settings.root import Settings
 from gateway.settings.rules import check_rules
+from gateway.settings.rules_redaction import check_redaction
 from gateway.settings.source import Entries, SourceFault, read
 from gateway.settings.tree import TreeBuilder
 
@@ -20,16 +21,22 @@ SUFFIXES = (".yaml", ".yml")
 Contents = list[tuple[str, bytes]]
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Settings:
-    """The configuration of a YAML file, or of all of them in a folder. Raises ``ConfigInvalid``."""
+def load(path: Path, environ: Mapping[str, str], *, build: bool = False) -> Settings:
+    """The configuration of a YAML file, or of all of them in a folder. Raises ``ConfigInvalid``.
+
+    ``build``: detectors of personal data are built too, and their model loaded, to see that they can be.
+    """
     faults = Faults({(): Place(str(path), 1)})
     contents = _contents(path, faults)
-    return _validated(contents, environ, faults)
+    return _validated(contents, environ, faults, build)
 
 
-def loads(text: str, environ: Mapping[str, str], file: str = "configuration") -> Settings:
+def loads(
+    text: str, environ: Mapping[str, str], file: str = "configuration", *, build: bool = False
+) -> Settings:
     """The configuration of a YAML text; ``file`` is its name in faults. Raises ``ConfigInvalid``."""
-    return _validated([(file, text.encode(errors="surrogatepass"))], environ, Faults({(): Place(file, 1)}))
+    faults = Faults({(): Place(file, 1)})
+    return _validated([(file, text.encode(errors="surrogatepass"))], environ, faults, build)
 
 
 def _contents(path: Path, faults: Faults) -> Contents:
@@ -60,7 +67,7 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _validated(contents: Contents, environ: Mapping[str, str], faults: Faults) -> Settings:
+def _validated(contents: Contents, environ: Mapping[str, str], faults: Faults, build: bool) -> Settings:
     complete = not faults.found
     builder = TreeBuilder(environ, faults)
     for file, content in contents:
@@ -71,6 +78,7 @@ def _validated(contents: Contents, environ: Mapping[str, str], faults: Faults) -
     except ValidationError as error:
         explain(error, builder.tree, faults)
     check_rules(builder.tree, faults, complete=complete)
+    check_redaction(builder.tree, faults, complete=complete, build=build)
     check_built(builder.tree, faults)
     faults.raise_if_any()
     assert settings is not None

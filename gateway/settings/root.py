@@ -17,6 +17,7 @@ from gateway.settings.auth import AuthSettings, KillSwitchSettings
 from gateway.settings.models import ModelSettings
 from gateway.settings.prices import PriceSettings
 from gateway.settings.providers import ProviderSettings
+from gateway.settings.redaction import PrivacySettings
 from gateway.settings.section import Name, Section, Text
 from gateway.settings.server import ServerSettings, StorageSettings
 from gateway.settings.tenants import TenantSettings
@@ -49,6 +50,10 @@ class Settings(Section):
     )
     tenants: dict[Name, TenantSettings] = Field(
         default_factory=dict, description="Who may use the gateway, by a name of your choice."
+    )
+    privacy: PrivacySettings = Field(
+        default_factory=PrivacySettings,
+        description="What redaction needs of the machine: a key for hashes, a model for names.",
     )
     auth: AuthSettings = Field(default_factory=AuthSettings, description="Other ways in than virtual keys.")
     kill_switches: tuple[KillSwitchSettings, ...] = Field(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from gateway.settings.redaction import RedactionSettings
 from gateway.settings.section import Count, Flag, Moment, Name, NameOrAll, Number, Section, Text, Usd
 
 MOST_USD = 9_000_000_000
@@ -70,24 +71,6 @@ class KeySettings(Section):
     )
     budget: BudgetSettings | None = Field(
         default=None, description="Most that this key may spend of its tenant's budget."
-    )
-
-
-class RedactionSettings(Section):
-    """What happens to personal data."""
-
-    mode: Literal["off", "mask", "hash", "block", "flag"] = Field(
-        default="off",
-        description="mask and hash replace what is found, block refuses the request, flag only notes it.",
-    )
-    entities: tuple[Text, ...] = Field(
-        default=(),
-        description="Presidio's names of what to look for; name fewer to have fewer false finds.",
-    )
-    restore: Flag = Field(default=False, description="Puts the masked data back into the answer.")
-    direction: Literal["input", "output", "both"] = Field(
-        default="both",
-        description="Whether requests, answers or both are searched; one alone costs less time.",
     )
 
 

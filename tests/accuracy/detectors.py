@@ -7,8 +7,8 @@ from gateway.privacy.interface import Detector
 from gateway.privacy.presidio import PresidioDetector
 from tests.accuracy.scoring import STRUCTURED
 
-LANGUAGES = ("en", "de", "fr", "es")
-REGIONS = ("US", "GB", "DE", "FR", "ES")
+LANGUAGES = ("en", "de", "fr", "es", "hi")
+REGIONS = ("US", "GB", "DE", "FR", "ES", "IN")
 
 
 def detectors() -> dict[str, Detector]:

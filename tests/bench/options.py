@@ -62,7 +62,8 @@ def parse(arguments: Sequence[str] | None) -> Options:
 
 
 def _parser() -> argparse.ArgumentParser:
-    targets = "\n".join(f"  {peer.name:<12}{peer.note}" for peer in all_peers())
+    width = max(len(peer.name) for peer in all_peers()) + 2
+    targets = "\n".join(f"  {peer.name:<{width}}{peer.note}" for peer in all_peers())
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.run",
         description=_ABOUT,

@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
+from gateway.events import Frame
+from gateway.privacy.chunks import AnswerEditor
 from gateway.privacy.detect_fast import SUPPORTED, DetectionPolicy, FastDetector
 from gateway.privacy.placeholders import AnswerPlaceholders, Placeholders
-from gateway.privacy.streaming import answer_transform
-from gateway.privacy.walk import redact_body
+from gateway.privacy.policy import Actions
+from gateway.privacy.streaming import Masker, Restorer, TextTransform, answer_transform
+from gateway.privacy.walk import Body
 
 KB = 1024
+RESTORE = Actions("restore")
 CLEAN = (
     "The harbour master wrote, in 2024, that 3.5 tons of salt had come in; nobody knew from where, or why. "
     "It was stored behind the old customs house (room 12), next to the ropes, and sold within a week. "
@@ -59,23 +64,33 @@ def body(text: str) -> dict[str, Any]:
 
 def text_us(detector: FastDetector, text: str) -> tuple[float, float]:
     """CPU to search a text, and to redact a body that holds it."""
-    native = body(text)
-    return (
-        cost_us(lambda: detector.find(text)),
-        cost_us(lambda: redact_body(copy.copy(native), detector, Placeholders("flag"))),
-    )
+    raw = orjson.dumps(body(text))
+    decode_us = cost_us(lambda: orjson.loads(raw))
+
+    def redact() -> None:
+        found = Body(orjson.loads(raw))
+        quiet = detector.quiet(found.texts)
+        found.redact([] if quiet else [detector.find(one) for one in found.texts], Placeholders(RESTORE))
+
+    return cost_us(lambda: detector.find(text)), cost_us(redact) - decode_us
+
+
+def request() -> Placeholders:
+    """Of a request with ten addresses."""
+    placeholders = Placeholders(RESTORE)
+    for number in range(10):
+        placeholders.token("EMAIL_ADDRESS", f"{number}@example.org")
+    return placeholders
 
 
 def stream_us(detector: FastDetector, text: str) -> tuple[float, float]:
     """CPU for one word of a stream, and the mean of the characters held back behind each."""
-    placeholders = Placeholders()
-    for number in range(10):
-        placeholders.token("EMAIL_ADDRESS", f"{number}@example.org")
+    placeholders = request()
     pieces = [f" {word}" for word in text.split(" ")]
     held: list[int] = []
 
     def run() -> None:
-        transform = answer_transform(detector, placeholders, AnswerPlaceholders(placeholders, restore=True))
+        transform = answer_transform(detector, placeholders, AnswerPlaceholders(placeholders))
         given = taken = 0
         for piece in pieces:
             taken += len(piece)
@@ -87,6 +102,31 @@ def stream_us(detector: FastDetector, text: str) -> tuple[float, float]:
     return spent_us, sum(held) / len(held)
 
 
+def chunks(text: str) -> list[bytes]:
+    """As a provider sends ``text``: a word a chunk."""
+    shared = {"id": "chatcmpl-Ab1Cd2Ef3Gh4", "object": "chat.completion.chunk", "created": 1700000000}
+    shared |= {"model": "gpt-4o-2024-08-06", "system_fingerprint": "fp_0123456789"}
+    return [
+        orjson.dumps(
+            {**shared, "choices": [{"index": 0, "delta": {"content": f" {word}"}, "finish_reason": None}]}
+        )
+        for word in text.split(" ")
+    ]
+
+
+def chunk_us(text: str, make: Callable[[Placeholders], Callable[[bool], TextTransform]]) -> float:
+    """CPU for one chunk of a stream, from its bytes to those of the edited one."""
+    placeholders, raws = request(), chunks(text)
+
+    def run() -> None:
+        editor = AnswerEditor(make(placeholders))
+        for raw in raws:
+            editor.feed([Frame(raw)])
+        editor.flush()
+
+    return cost_us(run) / len(raws)
+
+
 def main() -> None:
     detector = FastDetector(DetectionPolicy(SUPPORTED - {"URL", "DENY_LIST"}))
     for name, text in TEXTS.items():
@@ -95,6 +135,29 @@ def main() -> None:
     for name in ("clean", "dense"):
         spent_us, held = stream_us(detector, TEXTS[name])
         print(f"stream {name:6} {spent_us:6.1f} µs a word, {held:5.1f} characters held back in the mean")
+    for name in ("clean", "dense"):
+        text = TEXTS[name]
+        print(
+            f"chunk {name:7} mask {chunk_us(text, lambda request: masking(detector, request)):5.1f} µs"
+            f"   restore {chunk_us(text, restoring):5.1f} µs"
+            f"   both at once {chunk_us(text, lambda request: both(detector, request)):5.1f} µs"
+        )
+    text = " ".join(f"and [EMAIL_ADDRESS_{number % 10 + 1}] wrote" for number in range(40))
+    print(f"chunk placeholders, restore {chunk_us(text, restoring):5.1f} µs")
+
+
+def masking(detector: FastDetector, request: Placeholders) -> Callable[[bool], TextTransform]:
+    answer = AnswerPlaceholders(request)
+    return lambda json: Masker(detector, answer, json=json)
+
+
+def restoring(request: Placeholders) -> Callable[[bool], TextTransform]:
+    return lambda json: Restorer(request, json=json)
+
+
+def both(detector: FastDetector, request: Placeholders) -> Callable[[bool], TextTransform]:
+    answer = AnswerPlaceholders(request)
+    return lambda json: answer_transform(detector, request, answer, json=json)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,9 @@ class Conditions:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._waits: deque[tuple[float, float]] = deque()
+        self._waits: deque[tuple[float, float]] = deque([(time.monotonic(), 0.0)])  # the start counts, too
         self._known: set[str] = set()
         self.notes: list[str] = []
-        self._note_cpu_wait()
 
     async def check(self) -> None:
         """Raises ``AssertionError`` with everything that is still wrong when it should have settled.

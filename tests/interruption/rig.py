@@ -6,63 +6,33 @@ import asyncio
 import hashlib
 import os
 import types
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from gateway.app import App
-from gateway.exchange import ClientRequest, Exchange, Operation, Outcome, Reply
+from gateway.exchange import ClientRequest, Exchange, Operation, Outcome, Reply, Source
 from gateway.formats import openai
 from gateway.interrupt import Reason
 from gateway.pipeline import Pipeline
 from gateway.settings import Settings
-from gateway.stage import Middleware, Stage, Transform
+from gateway.stage import Middleware, Stage
 from gateway.tasks import Tasks
 from gateway.telemetry.log import Log
+from tests.interruption.sink import MemorySink
 
 KEY = "sk-gw-interruption-sweep-key"
-
-
-class MemorySink:
-    """A client in memory. ``steps``: how many sends have begun."""
-
-    def __init__(self) -> None:
-        self.started = False
-        self.status = 0
-        self.sent: list[bytes] = []
-        self.finished = False
-        self.gone = False
-        self.fire: Callable[[Reason], None] = lambda reason: None
-        self.before_send: Callable[[], None] = lambda: None
-
-    def on_gone(self, fire: Callable[[Reason], None]) -> None:
-        self.fire = fire
-
-    def leave(self) -> None:
-        self.gone = True
-        self.fire(Reason.CLIENT_GONE)
-
-    def keep_alive(self, head: Callable[[], Any]) -> None:
-        """Silences do not occur here."""
-
-    async def start(self, status: int, headers: Any) -> None:
-        await self._wait()
-        self.started, self.status = True, status
-
-    async def send(self, payload: bytes) -> None:
-        await self._wait()
-        self.sent.append(payload)
-
-    async def finish(self, payload: bytes = b"") -> None:
-        await self._wait()
-        self.sent.append(payload)
-        self.finished = True
-
-    async def _wait(self) -> None:
-        self.before_send()
-        await asyncio.sleep(0)
+BODIES: dict[str, dict[str, Any]] = {
+    "stream": {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]},
+    "buffered": {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
+}
+NEVER = 10**9
+"""A suspension that no exchange comes to."""
+by_reason = pytest.mark.parametrize("reason", [*Reason, None], ids=lambda r: r.value if r else "cancelled")
+by_kind = pytest.mark.parametrize("kind", BODIES)
 
 
 class Recorder:
@@ -93,8 +63,8 @@ class _Recorded(Stage):
         await asyncio.sleep(0)
         return reply
 
-    def transform(self) -> Transform | None:
-        return self._inner.transform()
+    def relay(self, source: Source, stream: bool) -> Source:
+        return self._inner.relay(source, stream)
 
     def close(self, outcome: Outcome) -> None:
         self._rig.closed.append(self._name)
@@ -102,7 +72,8 @@ class _Recorded(Stage):
 
 
 class Rig:
-    """An application without a server. ``provider``: its settings; ``transport``: its engine."""
+    """An application without a server. ``provider``: its settings; ``transport``: its engine.
+    ``taken``: how many suspensions the last exchange had that was to be interrupted."""
 
     def __init__(self, folder: Path, provider: Mapping[str, Any], **model: Any) -> None:
         self.faults: list[tuple[str, BaseException, str]] = []
@@ -114,20 +85,21 @@ class Rig:
         self.group = app.snapshot.groups["m"]
         self.transport: Any = self.group.deployments[0].provider.transport
         self.rows: list[dict[str, Any]] = []
-        append = app.journal.append
+        append = app.ledger.journal.append
 
         def noted(row: Mapping[str, Any]) -> None:
             append(row)
             if row["kind"] == "exchange":
                 self.rows.append(dict(row))
 
-        app.journal.append = noted  # type: ignore[method-assign]
+        app.ledger.journal.append = noted  # type: ignore[method-assign]
         self.tasks = Tasks(lambda event, error, request_id: self._failed(event, error))
-        self.tasks.spawn(app.admission.controller.run(), "settlements")
+        self.tasks.spawn(app.admission.reconciler.run(), "settlements")
         self.task: asyncio.Task[None]
         self.opened: list[str] = []
         self.closed: list[str] = []
         self.entered: list[str] = []
+        self.taken = 0
         recorded = tuple(Recorder(middleware, self) for middleware in app.chain())
         self.pipeline = Pipeline(
             recorded, self.app.dispatch, lambda event, error, _: self._failed(event, error)
@@ -179,11 +151,68 @@ class Rig:
         for _ in range(6):
             await asyncio.sleep(0)  # for what was handed over at the end
 
+    def sweep(self) -> Iterator[int]:
+        """Where to interrupt one exchange after the other: 1, 2, … until one has ended before."""
+        at = self.taken = 0
+        while self.taken >= at:
+            at += 1
+            yield at
+
+    async def interrupted(
+        self, exchange: Exchange, sink: MemorySink, reason: Reason | None, at: int
+    ) -> None:
+        """Serves an exchange, stopped at its ``at``-th suspension."""
+        self.forget()
+        stop = self.stopping(exchange, sink, reason)
+        work, count = stepped(self.pipeline.serve(exchange, sink), at, stop)
+        await self.ended(work)
+        self.taken = count[0]
+
+    def stopping(self, exchange: Exchange, sink: MemorySink, reason: Reason | None) -> Callable[[], None]:
+        """What stops an exchange; ``reason``: None cancels its task."""
+
+        def stop() -> None:
+            if reason is None:
+                self.task.cancel()
+            elif reason is Reason.CLIENT_GONE:
+                sink.leave()
+            else:
+                exchange.interrupt.fire(reason)
+
+        return stop
+
+    async def left_at_send(self, kind: str, at: int) -> int:
+        """One exchange whose client leaves at its ``at``-th send; returns how many began."""
+        self.forget()
+        sends, sink = 0, MemorySink()
+
+        def leave() -> None:
+            nonlocal sends
+            sends += 1
+            if sends == at:
+                asyncio.get_running_loop().call_soon(sink.leave)
+
+        sink.before_send = leave
+        await self.ended(self.pipeline.serve(self.exchange(BODIES[kind]), sink))
+        return sends
+
     async def close(self) -> None:
         await self.app.stop()
         await self.tasks.close()
         self.log.close()
         os.close(self._null)
+
+
+async def interrupted(rig: Rig, kind: str, reason: Reason | None, at: int) -> None:
+    """One exchange, stopped at its ``at``-th suspension, and what must hold after it."""
+    exchange, sink = rig.exchange(BODIES[kind]), MemorySink()
+    await rig.interrupted(exchange, sink, reason, at)
+    rig.check()
+    for row in rig.rows:
+        told_all = sink.finished and b"error" not in sink.sent[-1]
+        assert (row["outcome"] == "ok") == told_all
+        if reason is Reason.CLIENT_GONE and not sink.finished:
+            assert row["outcome"] == "client_gone"
 
 
 def stepped(work: Coroutine[Any, Any, None], at: int, act: Callable[[], None]) -> tuple[Any, list[int]]:

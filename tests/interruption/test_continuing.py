@@ -11,9 +11,8 @@ import pytest
 from gateway.interrupt import Reason
 from tests.fakes.answers import chat_stream, chunk, open_stream, stream
 from tests.fakes.upstream import Step, Upstream, reset, wait
-from tests.interruption.rig import Rig
+from tests.interruption.rig import Rig, by_reason, interrupted
 from tests.interruption.test_failing import allow
-from tests.interruption.test_sweep import by_reason, interrupted
 
 CUT = (open_stream(chunk({"role": "assistant"}), chunk({"content": "one two"})), wait(0.001), reset())
 MORE = stream(chat_stream(["one", " two", " three"]), size=300, pause_s=0.0005)
@@ -34,13 +33,12 @@ async def test_interrupted_at_every_await_of_a_continuation(
     async with Upstream() as upstream:
         provider = {"kind": "openai", "base_url": upstream.url, "prefill": "message"}
         rig = Rig(tmp_path, provider, **MODEL)
-        at = taken = begun = joined = 0
-        while taken >= at:
-            at += 1
+        begun = joined = 0
+        for at in rig.sweep():
             allow(rig.group.budget)
             upstream.next(*CUT)
             upstream.next(*second)
-            taken, _ = await interrupted(rig, "stream", reason, at)
+            await interrupted(rig, "stream", reason, at)
             upstream.forget()
             for row in rig.rows:
                 begun += len(row["attempts"]) == 2

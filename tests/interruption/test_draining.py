@@ -20,9 +20,9 @@ from gateway.stage import Stage
 from tests.fakes.answers import chat_body, chat_stream, error_answer, json_answer, stream
 from tests.fakes.upstream import Upstream, send, wait
 from tests.interruption import rig as rigs
-from tests.interruption.rig import SIMULATED, MemorySink, Rig, stepped
+from tests.interruption.rig import BODIES, NEVER, SIMULATED, Rig, by_kind, by_reason, stepped
+from tests.interruption.sink import MemorySink
 from tests.interruption.test_failing import FAILING, SLOW, allow
-from tests.interruption.test_sweep import BODIES, by_kind, by_reason
 
 by_leaving = pytest.mark.parametrize("reason", [Reason.CLIENT_GONE, None], ids=["client_gone", "cancelled"])
 NEVER_OPEN = {"failures": 10**6, "min_requests": 10**6}
@@ -51,21 +51,10 @@ async def settled(rig: Rig) -> None:
         await asyncio.sleep(0)
 
 
-async def interrupted(rig: Rig, kind: str, reason: Reason | None, at: int) -> tuple[int, MemorySink, bool]:
-    """One exchange, stopped at its ``at``-th suspension: how many it had, and whether it was read on."""
-    rig.forget()
+async def interrupted(rig: Rig, kind: str, reason: Reason | None, at: int) -> tuple[MemorySink, bool]:
+    """One exchange, stopped at its ``at``-th suspension: its client, and whether it was read on."""
     exchange, sink = rig.exchange(BODIES[kind]), MemorySink()
-
-    def act() -> None:
-        if reason is None:
-            rig.task.cancel()
-        elif reason is Reason.CLIENT_GONE:
-            sink.leave()
-        else:
-            exchange.interrupt.fire(reason)
-
-    work, count = stepped(rig.pipeline.serve(exchange, sink), at, act)
-    await rig.ended(work)
+    await rig.interrupted(exchange, sink, reason, at)
     kept = exchange.drain is not None and exchange.drain.kept
     await settled(rig)
     rig.check()
@@ -74,7 +63,7 @@ async def interrupted(rig: Rig, kind: str, reason: Reason | None, at: int) -> tu
         assert (row["outcome"] == "ok") == told_all
         assert not kept or row["outcome"] == "client_gone"
     assert not kept or (reason is Reason.CLIENT_GONE and len(rig.rows) == 1)
-    return count[0], sink, kept
+    return sink, kept
 
 
 def watch_loop() -> list[dict[str, Any]]:
@@ -90,12 +79,12 @@ async def test_interrupted_at_every_await(tmp_path: Path, kind: str, reason: Rea
     """Whoever leaves once a provider was asked is charged what the whole answer costs, to the token."""
     heard = watch_loop()
     rig = Rig(tmp_path, SIMULATED)
-    steps, _, _ = await interrupted(rig, kind, None, 10**9)
+    await interrupted(rig, kind, None, NEVER)
     (whole,) = rig.rows[:]
-    assert steps > 15
+    assert rig.taken > 15
     read_on = 0
-    for at in range(1, steps + 1):
-        _, sink, kept = await interrupted(rig, kind, reason, at)
+    for at in range(1, rig.taken + 1):
+        sink, kept = await interrupted(rig, kind, reason, at)
         read_on += kept
         assert rig.transport.open_calls == 0
         if kept:
@@ -121,11 +110,10 @@ async def test_interrupted_before_a_real_socket(
         steps = [send(json_answer(chat_body("abc")), size=200, pause_s=0.0005)]
     async with Upstream() as upstream:
         rig = Rig(tmp_path, {"kind": "openai", "base_url": upstream.url, "transport": engine})
-        at = taken = read_on = 0
-        while taken >= at:
-            at += 1
+        read_on = 0
+        for at in rig.sweep():
             upstream.next(*steps)
-            taken, _, kept = await interrupted(rig, kind, reason, at)
+            _, kept = await interrupted(rig, kind, reason, at)
             upstream.forget()
             if kept and rig.rows[0]["attempts"]:
                 read_on += 1
@@ -141,25 +129,19 @@ async def test_interrupted_before_a_real_socket(
     assert heard == []
 
 
-async def left_beside(rig: Rig, kind: str, reason: Reason | None, at: int) -> tuple[int, MemorySink, bool]:
-    """As ``interrupted``, at the ``at``-th suspension of the task that reads the answer."""
+async def left_beside(rig: Rig, kind: str, reason: Reason | None, at: int) -> bool:
+    """As ``interrupted``, at the ``at``-th suspension of the task that reads the answer: whether it was
+    read on."""
     rig.forget()
     exchange, sink = rig.exchange(BODIES[kind]), MemorySink()
     count = [0]
     drains = rig.app.dispatch.drains
     spawn = rig.tasks.spawn
-
-    def act() -> None:
-        if reason is None:
-            rig.task.cancel()
-        elif reason is Reason.CLIENT_GONE:
-            sink.leave()
-        else:
-            exchange.interrupt.fire(reason)
+    stop = rig.stopping(exchange, sink, reason)
 
     def stepping(work: Any, name: str) -> asyncio.Task[None]:
         nonlocal count
-        slow, count = stepped(work, at, act)
+        slow, count = stepped(work, at, stop)
 
         async def run() -> None:
             await slow
@@ -172,7 +154,8 @@ async def left_beside(rig: Rig, kind: str, reason: Reason | None, at: int) -> tu
     await settled(rig)
     rig.check()
     assert not kept or [row["outcome"] for row in rig.rows] == ["client_gone"]
-    return count[0], sink, kept
+    rig.taken = count[0]
+    return kept
 
 
 @by_kind
@@ -183,12 +166,11 @@ async def test_interrupted_at_every_await_of_the_reading(
     """From before the call begins until after its last frame."""
     heard = watch_loop()
     rig = Rig(tmp_path, SIMULATED)
-    await interrupted(rig, kind, None, 10**9)
+    await interrupted(rig, kind, None, NEVER)
     (whole,) = rig.rows[:]
-    at = taken = read_on = 0
-    while taken >= at:
-        at += 1
-        taken, _, kept = await left_beside(rig, kind, reason, at)
+    read_on = 0
+    for at in rig.sweep():
+        kept = await left_beside(rig, kind, reason, at)
         read_on += kept
         assert len(rig.rows) == 1
         assert rig.transport.open_calls == 0
@@ -206,18 +188,7 @@ async def test_interrupted_at_every_await_of_the_reading(
 async def test_client_gone_at_every_send(tmp_path: Path, kind: str) -> None:
     rig = Rig(tmp_path, SIMULATED)
     for at in range(1, 8):
-        rig.forget()
-        exchange, sink = rig.exchange(BODIES[kind]), MemorySink()
-        sends = 0
-
-        def leave_at(at: int = at, sink: MemorySink = sink) -> None:
-            nonlocal sends
-            sends += 1
-            if sends == at:
-                asyncio.get_running_loop().call_soon(sink.leave)
-
-        sink.before_send = leave_at
-        await rig.ended(rig.pipeline.serve(exchange, sink))
+        sends = await rig.left_at_send(kind, at)
         await settled(rig)
         rig.check()
         assert len(rig.rows) == 1
@@ -235,11 +206,9 @@ async def test_interrupted_at_every_await_of_retries(
     heard = watch_loop()
     retry = {"attempts": 3, "backoff_s": "0.0001", "budget": "1"}
     rig = Rig(tmp_path, FAILING, retry=retry, strategy="ordered", breaker=NEVER_OPEN)
-    at = taken = 0
-    while taken >= at:
-        at += 1
+    for at in rig.sweep():
         allow(rig.group.budget)
-        taken, _, _ = await interrupted(rig, kind, reason, at)
+        await interrupted(rig, kind, reason, at)
         assert [one.health.in_flight for one in rig.group.deployments] == [0, 0]
     gc.collect()
     assert heard == []
@@ -254,13 +223,11 @@ async def test_interrupted_at_every_await_of_a_hedge(
     heard = watch_loop()
     rig = Rig(tmp_path, SLOW, hedge={"share": "0.5"}, strategy="ordered")
     first = rig.group.deployments[0].health.latency
-    at = taken = 0
-    while taken >= at:
-        at += 1
+    for at in rig.sweep():
         for _ in range(200):
             first.observe(0.0, 0.0005)
         allow(rig.group.hedges)
-        taken, _, kept = await interrupted(rig, kind, reason, at)
+        _, kept = await interrupted(rig, kind, reason, at)
         assert rig.transport.open_calls == 0
         assert [one.health.in_flight for one in rig.group.deployments] == [0, 0]
         if kept and rig.rows[0]["attempts"]:
@@ -276,9 +243,9 @@ async def test_interrupted_where_there_is_no_room(tmp_path: Path, kind: str) -> 
     """All the places of those who have left are taken: this one ends at once."""
     rig = Rig(tmp_path, SIMULATED)
     rig.app.dispatch.drains = Drains(rig.tasks.spawn, most=0)
-    steps, _, _ = await interrupted(rig, kind, None, 10**9)
-    for at in range(1, steps + 1):
-        _, _, kept = await interrupted(rig, kind, Reason.CLIENT_GONE, at)
+    await interrupted(rig, kind, None, NEVER)
+    for at in range(1, rig.taken + 1):
+        _, kept = await interrupted(rig, kind, Reason.CLIENT_GONE, at)
         assert not kept
         assert rig.transport.open_calls == 0
     await rig.close()
@@ -296,9 +263,9 @@ async def test_interrupted_where_time_is_short(tmp_path: Path, kind: str) -> Non
             at += 1
             upstream.next(*steps)
             async with asyncio.timeout(3):
-                taken, _, kept = await interrupted(rig, kind, Reason.CLIENT_GONE, at)
+                _, kept = await interrupted(rig, kind, Reason.CLIENT_GONE, at)
             upstream.forget()
-            assert taken >= at
+            assert rig.taken >= at
         assert rig.rows[0]["cost_source"] == "estimated"
         await rig.close()
 
@@ -327,6 +294,6 @@ async def test_a_fault_behind_the_limits_gives_all_back(tmp_path: Path, kind: st
         assert (failed, b"internal_error" in sink.sent[-1]) == (["internal_error"], True)
         assert rig.app.admission.controller.open == 0
     rig.pipeline = whole
-    await interrupted(rig, kind, None, 10**9)
+    await interrupted(rig, kind, None, NEVER)
     assert [row["outcome"] for row in rig.rows] == ["ok"]
     await rig.close()

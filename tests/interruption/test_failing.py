@@ -11,8 +11,7 @@ import pytest
 
 from gateway.interrupt import Reason
 from gateway.routing.retry import RetryBudget
-from tests.interruption.rig import Rig
-from tests.interruption.test_sweep import by_kind, by_reason, interrupted
+from tests.interruption.rig import NEVER, Rig, by_kind, by_reason, interrupted
 
 SLOW = {"kind": "simulated", "simulate": {"latency_s": "0.003", "chunk_s": "0.0001", "words": "3"}}
 FAILING = {"kind": "simulated", "simulate": {"latency_s": "0.0001", "fail": "error_500"}}
@@ -40,13 +39,12 @@ async def test_interrupted_at_every_await_of_a_hedge(
 ) -> None:
     rig = Rig(tmp_path, SLOW, hedge={"share": "0.5"}, strategy="ordered")
     first = rig.group.deployments[0].health.latency
-    at = taken = hedged = 0
-    while taken >= at:
-        at += 1
+    hedged = 0
+    for at in rig.sweep():
         for _ in range(200):
             first.observe(0.0, 0.0005)
         allow(rig.group.hedges)
-        taken, _ = await interrupted(rig, kind, reason, at)
+        await interrupted(rig, kind, reason, at)
         hedged += len(calls(rig)) == 2
         idle(rig)
     assert at > 15
@@ -59,7 +57,7 @@ async def test_only_the_winner_is_charged(tmp_path: Path, kind: str) -> None:
     rig = Rig(tmp_path, SLOW, hedge={"share": "0.5"}, strategy="ordered")
     for _ in range(200):
         rig.group.deployments[0].health.latency.observe(0.0, 0.0005)
-    await interrupted(rig, kind, None, 10**9)
+    await interrupted(rig, kind, None, NEVER)
     (row,) = rig.rows
     assert row["outcome"] == "ok"
     assert len(row["attempts"]) == 2
@@ -76,11 +74,10 @@ async def test_interrupted_at_every_await_of_retries(
 ) -> None:
     retry = {"attempts": attempts, "backoff_s": "0.0001", "budget": "1"}
     rig = Rig(tmp_path, FAILING, retry=retry, strategy="ordered", breaker={"failures": 10**6})
-    at = taken = most = 0
-    while taken >= at:
-        at += 1
+    most = 0
+    for at in rig.sweep():
         allow(rig.group.budget)
-        taken, _ = await interrupted(rig, kind, reason, at)
+        await interrupted(rig, kind, reason, at)
         most = max(most, len(calls(rig)))
         idle(rig)
     assert most == attempts

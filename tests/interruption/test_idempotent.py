@@ -14,8 +14,8 @@ from gateway.caching import idempotency, records
 from gateway.exchange import Exchange
 from gateway.interrupt import Reason
 from gateway.storage.memory import Memory
-from tests.interruption.rig import SIMULATED, MemorySink, Rig, stepped
-from tests.interruption.test_sweep import BODIES, by_kind, by_reason
+from tests.interruption.rig import BODIES, NEVER, SIMULATED, Rig, by_kind, by_reason
+from tests.interruption.sink import MemorySink
 
 PRINTS = {kind: records.fingerprint("chat", "m", body) for kind, body in BODIES.items()}
 
@@ -44,24 +44,9 @@ async def held(rig: Rig, name: str) -> bytes | None:
     return await rig.app.store.get(name)
 
 
-async def interrupted(
-    rig: Rig, exchange: Exchange, reason: Reason | None, at: int
-) -> tuple[int, MemorySink]:
-    rig.forget()
-    sink = MemorySink()
-
-    def act() -> None:
-        if reason is None:
-            rig.task.cancel()
-        elif reason is Reason.CLIENT_GONE:
-            sink.leave()
-        else:
-            exchange.interrupt.fire(reason)
-
-    work, count = stepped(rig.pipeline.serve(exchange, sink), at, act)
-    await rig.ended(work)
+async def interrupted(rig: Rig, exchange: Exchange, reason: Reason | None, at: int) -> None:
+    await rig.interrupted(exchange, MemorySink(), reason, at)
     rig.check()
-    return count[0], sink
 
 
 @by_kind
@@ -71,9 +56,9 @@ async def test_an_opener_leaves_an_answer_or_nothing(
 ) -> None:
     rig = Rig(tmp_path, SIMULATED)
     exchange, name = keyed(rig, kind, "whole")
-    steps, _ = await interrupted(rig, exchange, reason, 10**9)
+    await interrupted(rig, exchange, reason, NEVER)
     assert await held(rig, name) is not None
-    for at in range(1, steps + 1):
+    for at in range(1, rig.taken + 1):
         exchange, name = keyed(rig, kind, f"key-{at}")
         await interrupted(rig, exchange, reason, at)
         record, (row, *_) = await held(rig, name), rig.rows or [{"outcome": "refused"}]

@@ -5,56 +5,22 @@ from __future__ import annotations
 import asyncio
 import gc
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway.exchange import Exchange
 from gateway.interrupt import Reason
 from tests.fakes.answers import chat_body, chat_stream, json_answer, stream
 from tests.fakes.upstream import Upstream, send
-from tests.interruption.rig import SIMULATED, MemorySink, Rig, stepped
-
-BODIES: dict[str, dict[str, Any]] = {
-    "stream": {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]},
-    "buffered": {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
-}
-REASONS = [*Reason, None]
-by_reason = pytest.mark.parametrize("reason", REASONS, ids=lambda r: r.value if r else "cancelled")
-by_kind = pytest.mark.parametrize("kind", BODIES)
-
-
-async def interrupted(rig: Rig, kind: str, reason: Reason | None, at: int) -> tuple[int, MemorySink]:
-    """One exchange, stopped at its ``at``-th suspension; returns how many it had."""
-    rig.forget()
-    exchange, sink = rig.exchange(BODIES[kind]), MemorySink()
-
-    def act(exchange: Exchange = exchange) -> None:
-        if reason is None:
-            rig.task.cancel()
-        elif reason is Reason.CLIENT_GONE:
-            sink.leave()
-        else:
-            exchange.interrupt.fire(reason)
-
-    work, count = stepped(rig.pipeline.serve(exchange, sink), at, act)
-    await rig.ended(work)
-    rig.check()
-    for row in rig.rows:
-        told_all = sink.finished and b"error" not in sink.sent[-1]
-        assert (row["outcome"] == "ok") == told_all
-        if reason is Reason.CLIENT_GONE and not sink.finished:
-            assert row["outcome"] == "client_gone"
-    return count[0], sink
+from tests.interruption.rig import NEVER, SIMULATED, Rig, by_kind, by_reason, interrupted
 
 
 @by_kind
 @by_reason
 async def test_interrupted_at_every_await(tmp_path: Path, kind: str, reason: Reason | None) -> None:
     rig = Rig(tmp_path, SIMULATED)
-    steps, _ = await interrupted(rig, kind, reason, 10**9)
-    assert steps > 15
-    for at in range(1, steps + 1):
+    await interrupted(rig, kind, reason, NEVER)
+    assert rig.taken > 15
+    for at in range(1, rig.taken + 1):
         await interrupted(rig, kind, reason, at)
         assert rig.transport.open_calls == 0
     await rig.close()
@@ -72,11 +38,9 @@ async def test_interrupted_before_a_real_socket(
         steps = [send(json_answer(chat_body("abc")), size=200, pause_s=0.0005)]
     async with Upstream() as upstream:
         rig = Rig(tmp_path, {"kind": "openai", "base_url": upstream.url, "transport": engine})
-        at = taken = 0
-        while taken >= at:
-            at += 1
+        for at in rig.sweep():
             upstream.next(*steps)
-            taken, _ = await interrupted(rig, kind, reason, at)
+            await interrupted(rig, kind, reason, at)
             upstream.forget()
         assert at > 15
         await rig.close()
@@ -89,18 +53,7 @@ async def test_interrupted_before_a_real_socket(
 async def test_client_gone_at_every_send(tmp_path: Path, kind: str) -> None:
     rig = Rig(tmp_path, SIMULATED)
     for at in range(1, 8):
-        rig.forget()
-        exchange, sink = rig.exchange(BODIES[kind]), MemorySink()
-        sends = 0
-
-        def leave_at(at: int = at, sink: MemorySink = sink) -> None:
-            nonlocal sends
-            sends += 1
-            if sends == at:
-                asyncio.get_running_loop().call_soon(sink.leave)
-
-        sink.before_send = leave_at
-        await rig.ended(rig.pipeline.serve(exchange, sink))
+        sends = await rig.left_at_send(kind, at)
         rig.check()
         assert len(rig.rows) == 1
         assert rig.rows[0]["outcome"] == ("client_gone" if sends >= at else "ok")
@@ -112,13 +65,13 @@ async def test_client_gone_at_every_send(tmp_path: Path, kind: str) -> None:
 async def test_nothing_waits_for_the_garbage_collector(tmp_path: Path, kind: str) -> None:
     """An exchange that refers to itself lives until a collection: memory, and pauses, at every rate."""
     rig = Rig(tmp_path, SIMULATED)
-    await interrupted(rig, kind, None, 10**9)
+    await interrupted(rig, kind, None, NEVER)
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         for _ in range(5):
-            await interrupted(rig, kind, None, 10**9)
+            await interrupted(rig, kind, None, NEVER)
         gc.collect()
         left = {type(one).__qualname__ for one in gc.garbage if type(one).__module__.startswith("gateway.")}
     finally:

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from tests.fakes.cutting import CuttingProxy
 from tests.money import boundary, replicas, stores, terms
 from tests.money.audit import Found
 from tests.money.fleet import fleet
-from tests.money.proxy import Proxy
 from tests.money.replicas import CONCURRENCY, SLOTS
 from tests.money.stage import PLACES, Scenario, play
 from tests.storage.redis_server import redis_server
@@ -77,7 +77,7 @@ async def played(folder: Path, chosen: Sequence[Scenario]) -> AsyncIterator[Foun
 async def _on_one_fleet(folder: Path, chosen: Sequence[Scenario], *, proxied: bool) -> AsyncIterator[Found]:
     tenants = {name: settings for one in chosen for name, settings in one.tenants().items()}
     with redis_server() as redis:
-        async with Proxy(redis.port) as proxy:
+        async with CuttingProxy(redis.port) as proxy:
             url = proxy.url if proxied else redis.url
             async with fleet(folder, redis, tenants, url) as running:
                 for one in chosen:

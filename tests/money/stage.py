@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tests.fakes.cutting import CuttingProxy
 from tests.money.audit import Found, Watch, audit, settled
 from tests.money.fleet import NANO, Fleet, Replica, worst_nanousd
 from tests.money.load import AT_ONCE, Asked, Load
-from tests.money.proxy import Proxy
 
 PLACES = 10
 MOST_ROUNDS = 60
@@ -28,7 +28,7 @@ class Stage:
     load: Load
     found: Found
     worst: int
-    proxy: Proxy | None = None
+    proxy: CuttingProxy | None = None
 
     @property
     def tenant(self) -> str:
@@ -119,7 +119,7 @@ class Scenario:
         return {self.tenant: settings, **self.others}
 
 
-async def play(scenario: Scenario, fleet: Fleet, proxy: Proxy | None = None) -> Found:
+async def play(scenario: Scenario, fleet: Fleet, proxy: CuttingProxy | None = None) -> Found:
     began_s = time.monotonic()
     found = Found(scenario.name)
     load = Load(fleet, scenario.tenant, model=scenario.model, leaves_every=scenario.leaves_every)

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 from gateway.admission.account import Reservation
 from gateway.admission.controller import AdmissionController
+from gateway.admission.reconciler import Reconciler
 from gateway.admission.terms import Allowance, Budget, Limits, Terms
+from gateway.admission.without_store import WithoutStore
 from gateway.storage.interface import Ask, Fund, Report, Settled, Spent, StoreLost, Verdict
 from gateway.storage.memory import Memory, MemoryState
 
@@ -89,6 +91,10 @@ def _lose(fault: str) -> None:
         raise StoreLost("after")
 
 
+def _unheard(tenant: str, limit: str) -> None:
+    """Nobody asks for refusals."""
+
+
 class Process:
     """One process of the fleet. ``spent``: by its ledger, in nano-dollars."""
 
@@ -100,15 +106,18 @@ class Process:
     def start(self) -> None:
         self.running: list[Reservation] = []
         self.store = Flaky(self.writer, self.state)
-        self.controller = AdmissionController(
+        without_store = WithoutStore(self.store, _unheard)
+        self.reconciler = Reconciler(
             self.store,
+            without_store,
             lambda tenant, fund: self.spent,
-            lambda tenant: self.terms,
-            limited=lambda tenant, limit: None,
             funded=lambda tenant, spent, state: None,
             swept=lambda note: None,
         )
-        self.task = asyncio.get_running_loop().create_task(self.controller.run())
+        self.controller = AdmissionController(
+            self.store, without_store, self.reconciler, lambda tenant: self.terms, limited=_unheard
+        )
+        self.task = asyncio.get_running_loop().create_task(self.reconciler.run())
 
     async def admit(self, amount_nanousd: int) -> None:
         """Raises what the controller raises."""

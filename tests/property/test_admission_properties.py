@@ -100,7 +100,7 @@ class _Fleet:
         process.start()
 
     async def _renew(self, process: Process, _: int) -> None:
-        await process.controller.renew_once()
+        await process.reconciler.renew_once()
 
     async def _pass(self, process: Process, seconds: int) -> None:
         self.clock.us += seconds * 1_000_000
@@ -120,12 +120,12 @@ class _Fleet:
             await process.told()
         for _ in range(2):
             for process in self.processes:
-                await process.controller.introduce(TENANT, [self.fund])
-                account = process.controller.account(TENANT)
+                await process.reconciler.introduce(TENANT, [self.fund])
+                account = process.reconciler.account(TENANT)
                 account.used_s = -(10**9)  # nothing is set aside for later
-                process.controller._tell(account)
+                process.reconciler.tell(account)
                 await process.told()
-                await process.controller.renew_once()
+                await process.reconciler.renew_once()
         counted = self.state.tenant(TENANT).fund_state(self.fund)
         leased = sum(process.controller.without_store.leased_nanousd() for process in self.processes)
         assert counted.spent_nanousd == sum(process.spent for process in self.processes)

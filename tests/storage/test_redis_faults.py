@@ -23,7 +23,7 @@ from gateway.storage.interface import (
 )
 from gateway.storage.keys import TenantKeys
 from gateway.storage.redis import RedisStore
-from tests.storage.cutting import Cutter
+from tests.fakes.cutting import CuttingProxy
 from tests.storage.redis_server import RedisServer, redis_server
 from tests.storage.worlds import opened, ttl_s
 
@@ -111,7 +111,7 @@ async def test_a_short_pause_is_no_loss(store: RedisStore, own_server: RedisServ
 
 async def test_a_slow_server_is_lost_once(own_server: RedisServer) -> None:
     """It answers all the time, but too late: the guard does not open and shut."""
-    async with Cutter(own_server.port) as cutter, opened(cutter.url, answer_s=0.1) as store:
+    async with CuttingProxy(own_server.port) as cutter, opened(cutter.url, answer_s=0.1) as store:
         changes: list[str | None] = []
         store.on_change(changes.append)
         cutter.delay_s = 0.2
@@ -201,7 +201,7 @@ async def test_who_gives_up_disturbs_nobody(patient: RedisStore) -> None:
 
 
 async def test_a_lost_answer_is_asked_for_again_and_counted_once(own_server: RedisServer) -> None:
-    async with Cutter(own_server.port) as cutter, opened(cutter.url) as store:
+    async with CuttingProxy(own_server.port) as cutter, opened(cutter.url) as store:
         await store.register(T, [], [], lost=False)
         await store.admit(Ask(T, 0))
         await store.add("sum", 0, 60)

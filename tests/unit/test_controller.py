@@ -150,13 +150,13 @@ async def test_a_lost_reply_counts_once() -> None:
         process.settle(process.running[0], 150)
         await process.told()
         assert one.money[0] == 150
-        process.controller._tell(process.controller.account(TENANT))
+        process.reconciler.tell(process.reconciler.account(TENANT))
         await process.told()
         assert one.money == (150, 150)
         process.store.faults = ["after"]
         with pytest.raises(Unavailable):
             await process.admit(300)  # not a lease, so nothing is let through
-        await process.controller.renew_once()
+        await process.reconciler.renew_once()
         assert one.money[0] == 150
         assert one.money[1] - 150 == process.controller.without_store.leased_nanousd()
 
@@ -276,7 +276,7 @@ async def test_a_former_life_gives_back_what_it_held() -> None:
         await process.kill()
         assert (process.spent, one.money) == (600, (0, 600))
         process.start()
-        await process.controller.introduce(TENANT, [one.fund()])
+        await process.reconciler.introduce(TENANT, [one.fund()])
         assert one.money == (600, 600)
         assert await admitted(process, 400)
         assert not await admitted(process, 1)
@@ -309,11 +309,11 @@ async def test_a_new_budget_learns_what_the_ledger_had_not_read_yet() -> None:
         await process.told()
         assert (one.money, process.spent) == ((40, 40), 170)
         for _ in range(3):
-            await process.controller.renew_once()
+            await process.reconciler.renew_once()
             await process.told()
             assert one.money[0] == 170
         process.spent = 90
-        await process.controller.renew_once()
+        await process.reconciler.renew_once()
         await process.told()
         assert one.money[0] == 170, "a ledger that is read late takes nothing back"
 
@@ -344,10 +344,10 @@ async def test_nothing_is_left_untold_at_the_end() -> None:
         await process.admit(100)
         process.settle(process.running[0], 60)
         async with asyncio.timeout(1):
-            await process.controller.drained()
+            await process.reconciler.drained()
         assert one.money == (60, 60)
         process.store.set_down(True)
         await process.told()
-        process.controller._tell(process.controller.account(TENANT))
+        process.reconciler.tell(process.reconciler.account(TENANT))
         async with asyncio.timeout(1):
-            await process.controller.drained()
+            await process.reconciler.drained()

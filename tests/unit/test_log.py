@@ -214,6 +214,7 @@ def test_a_nonblocking_sink_is_waited_for() -> None:
     os.close(pipe.write_fd)
     reader.join(5)
     lines = [orjson.loads(line) for line in b"".join(received).splitlines()]
+    assert [line for line in lines if "n" not in line] == []
     assert [line["n"] for line in lines] == list(range(5_000))
     os.close(pipe._read)
 

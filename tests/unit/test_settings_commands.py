@@ -38,6 +38,28 @@ def test_check_of_a_valid_configuration() -> None:
     )
 
 
+def test_check_warns_of_tags_that_are_hashed_without_a_key(tmp_path: Path) -> None:
+    """Where anything is done but counted, at any model."""
+    file, warning = (
+        tmp_path / "c.yaml",
+        "tags are hashed with a key that can be guessed; set privacy.hash_key",
+    )
+    for section, warned in (
+        ("{mode: mask}", True),
+        ("{mode: 'off', models: {gpt-4o: {mode: block}}}", True),
+        ("{mode: flag, actions: {US_SSN: block}}", True),
+        ("{mode: flag}", False),
+        ("{mode: mask, direction: output}", True),
+        ("{mode: 'off'}", False),
+    ):
+        file.write_text(VALID.replace("    keys:", f"    redaction: {section}\n    keys:"))
+        done = run("check", "-c", str(file))
+        assert done.returncode == 0 and done.stdout.startswith("ok: ")
+        assert done.stderr == (f"warning: tenants.acme.redaction: {warning}\n" if warned else "")
+    file.write_text(file.read_text().replace("'off'", "mask") + "privacy: {hash_key: 0123456789abcdef}\n")
+    assert run("check", "-c", str(file)).stderr == ""
+
+
 def test_check_tells_every_fault(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(changed("8080", "${PORT}") + "zzz: 1\n")

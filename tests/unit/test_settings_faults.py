@@ -306,9 +306,6 @@ NOT_BUILT = {
         "    cache: {mode: exact}",
         "    degrade: {mode: stale_cache, stale_s: 60}",
     ],
-    "  acme": [
-        "    redaction: {mode: flag}",
-    ],
 }
 
 

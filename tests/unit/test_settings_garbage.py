@@ -16,7 +16,8 @@ from tests.unit.test_settings_faults import VALID
 TOP = list(Root.model_fields)
 WORDS = (
     "kind base_url api_key deployments provider model keys hash id models limits price mode workers "
-    "admin_token simulate cache retry attempts fallbacks expires timeouts idle_s weight redaction"
+    "admin_token simulate cache retry attempts fallbacks expires timeouts idle_s weight redaction "
+    "privacy entities recognisers patterns regex actions engine"
 ).split()
 SCALARS = st.one_of(
     st.none(),
@@ -26,7 +27,20 @@ SCALARS = st.one_of(
     st.text(max_size=12),
     st.dates(),
     st.sampled_from(
-        ["openai", "simulated", "${A}", "${A:-1}", "$${", "http://a", "memory://", "*", "~", "off"]
+        [
+            "openai",
+            "simulated",
+            "${A}",
+            "${A:-1}",
+            "$${",
+            "http://a",
+            "memory://",
+            "*",
+            "~",
+            "off",
+            "mask",
+            "presidio",
+        ]
     ),
 )
 KEYS = st.one_of(st.sampled_from(WORDS), st.text(max_size=6))

@@ -16,6 +16,15 @@ import yaml
 from gateway.settings import ConfigInvalid, Settings, json_schema, load, loads
 
 CONFIG = Path(__file__).parents[2] / "config"
+REDACTION = (
+    "{mode: mask, entities: [EMAIL_ADDRESS, US_SSN, EMPLOYEE_ID], restore: true, direction: both, "
+    "actions: {US_SSN: block, EMAIL_ADDRESS: hash}, engine: presidio, scan: all, languages: [en, de], "
+    "threshold: 0.5, allow: [info@example.com], allow_patterns: ['.*@example[.]org'], deny: [Falcon], "
+    "uncovered: pass, on_failure: pass, budget_s: 1, recognisers: [{name: staff, "
+    "supported_entity: EMPLOYEE_ID, patterns: [{name: p, regex: 'E[0-9]+', score: 0.5}], "
+    "deny_list: [boss], context: [badge], supported_languages: [en, {language: de, context: [x]}]}], "
+    "models: {gpt-4o: {mode: block, engine: fast, phone_regions: [US], entities: [EMAIL_ADDRESS]}}}"
+)
 DOCUMENTED = """\
 server:
   host: 127.0.0.1
@@ -67,11 +76,12 @@ tenants:
     limits: {rpm: 600, tpm: 100000, concurrency: 20}
     model_limits: {gpt-4o: {rpm: 60}}
     budget: {usd: 100, period: month, alert_at: [0.5, 0.8, 1.0]}
-    redaction: {mode: mask, entities: [EMAIL_ADDRESS, PHONE_NUMBER], restore: true, direction: both}
+    redaction: REDACTION
     on_storage_loss: {limits: local_share, budget: lease}
     on_unknown_price: deny
     on_disconnect: abort
-""".replace("HASH", "0" * 64)
+privacy: {hash_key: "0123456789abcdef", processes: 2}
+""".replace("HASH", "0" * 64).replace("REDACTION", REDACTION)
 
 
 def raw(text: str) -> Any:
@@ -106,10 +116,11 @@ def test_the_shipped_configuration_is_valid_without_its_comments_too() -> None:
     ):
         assert f"# {line}" in text
         text = text.replace(f"# {line}", line)
-    tenants = (CONFIG / "tenants.yaml").read_text()
+    tenants = (CONFIG / "tenants.yaml").read_text().replace("# redaction: {", "redaction: {")
     prices = (CONFIG / "prices.yaml").read_text().replace("# gpt-4o-2024", "gpt-4o-2024")
     settings = loads(text + tenants + prices, {})
     assert settings.providers["openai"].transport == "httpx"
+    assert settings.tenants["acme"].redaction.mode == "mask"
     assert "gpt-4o-2024-11-20" in settings.prices
 
 

@@ -47,7 +47,7 @@ async def leased(made: Process) -> int:
     await made.admit(0)
     made.settle(made.running[0], 0)
     await made.told()
-    await made.controller.renew_once()
+    await made.reconciler.renew_once()
     return made.controller.without_store.leased_nanousd()
 
 
@@ -140,7 +140,7 @@ async def test_a_lease_is_a_small_part_of_the_rest(limit_usd: int, amount: int) 
         (state,) = await made.store.fund_states(TENANT, [fund])
         assert (state.spent_nanousd, state.used_nanousd) == (0, amount), "it is reserved in the store"
         for _ in range(3):
-            await made.controller.renew_once()
+            await made.reconciler.renew_once()
         assert made.controller.without_store.leased_nanousd() == amount
 
 
@@ -179,7 +179,7 @@ async def test_afterwards_the_store_knows_what_was_spent() -> None:
         fund = made.terms.own.budget.fund("t", NOW_S)  # type: ignore[union-attr]
         (state,) = await made.store.fund_states(TENANT, [fund])
         assert state.spent_nanousd == LEASED - 7
-        await made.controller.renew_once()
+        await made.reconciler.renew_once()
         rest = (50 * USD - (LEASED - 7)) // LEASE_SHARE
         assert made.controller.without_store.leased_nanousd() == rest
         (state,) = await made.store.fund_states(TENANT, [fund])
@@ -194,11 +194,11 @@ async def test_a_lease_that_is_spent_from_is_left_alone() -> None:
         made.store.set_down(False)
         await made.told()
         for _ in range(2):
-            await made.controller.renew_once()
+            await made.reconciler.renew_once()
         assert made.controller.without_store.leased_nanousd() == LEASED
         made.settle(made.running[0], 5)
         await made.told()
-        await made.controller.renew_once()
+        await made.reconciler.renew_once()
         fund = made.terms.own.budget.fund("t", NOW_S)  # type: ignore[union-attr]
         (state,) = await made.store.fund_states(TENANT, [fund])
         assert state.spent_nanousd == 5
@@ -210,7 +210,7 @@ async def test_nothing_is_leased_of_what_is_gone() -> None:
         await made.admit(1)
         made.settle(made.running[0], 50 * USD)
         await made.told()
-        await made.controller.renew_once()
+        await made.reconciler.renew_once()
         assert made.controller.without_store.leased_nanousd() == 0
         made.store.set_down(True)
         with pytest.raises(Unavailable):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .direct import Direct
-from .gateway import Gateway, WithLimits, WithRedis
+from .gateway import Gateway, WithLimits, WithRedaction, WithRedis
 from .litellm import LiteLLM
 from .nginx import Nginx
 from .peer import Launch, NotInstalled, Peer
@@ -15,4 +15,5 @@ __all__ = ["Launch", "NotInstalled", "Peer", "all_peers"]
 
 def all_peers() -> list[Peer]:
     """One of each."""
-    return [Direct(), Nginx(), Gateway(), WithLimits(), WithRedis(), TensorZero(), LiteLLM(), Portkey()]
+    own = [Gateway(), WithLimits(), WithRedis(), WithRedaction()]
+    return [Direct(), Nginx(), *own, TensorZero(), LiteLLM(), Portkey()]

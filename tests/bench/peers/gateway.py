@@ -14,12 +14,11 @@ from .peer import MODELS, Launch, NotInstalled, Say
 
 _KEY = "bench-key-0123456789abcdef0123456789abcdef"
 _PRICE = {"input_per_mtok_usd": 2.5, "output_per_mtok_usd": 10}
-
-
 _LIMITS = {
     "limits": {"rpm": 10**9, "tpm": 10**12, "concurrency": 10**6},
     "budget": {"usd": 10**6},
 }
+_REDACTION = {"redaction": {"mode": "mask", "restore": True, "direction": "both"}}
 
 
 class Gateway:
@@ -74,6 +73,17 @@ class WithRedis(Gateway):
         return _launch(settings, folder, [redis])
 
 
+class WithRedaction(Gateway):
+    """The same with requests and answers searched for personal data; there is none."""
+
+    name = "gateway-redaction"
+    title = "… with redaction"
+    note = "the same with requests and answers searched for personal data by `fast`, and none found"
+
+    def launch(self, folder: Path, upstream: int, port: int) -> Launch | None:
+        return _launch(_settings(folder, upstream, _REDACTION), folder)
+
+
 def _launch(settings: dict[str, object], folder: Path, beside: Sequence[Sequence[str]] = ()) -> Launch:
     config = folder / "gateway.yaml"
     # JSON is YAML.
@@ -86,7 +96,7 @@ def _program() -> Path:
     return Path(sys.executable).with_name("llm-gateway")
 
 
-def _settings(folder: Path, upstream: int, limits: dict[str, object] | None = None) -> dict[str, object]:
+def _settings(folder: Path, upstream: int, tenant: dict[str, object] | None = None) -> dict[str, object]:
     digest = hashlib.sha256(_KEY.encode()).hexdigest()
     return {
         "server": {"host": "127.0.0.1", "port": 0},
@@ -103,7 +113,7 @@ def _settings(folder: Path, upstream: int, limits: dict[str, object] | None = No
             "bench": {
                 "models": ["*"],
                 "keys": [{"id": "bench", "hash": f"sha256:{digest}"}],
-                **(limits or {}),
+                **(tenant or {}),
             }
         },
     }

@@ -1,0 +1,1 @@
+"""Children that search, as real processes."""
