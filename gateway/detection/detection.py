@@ -229,6 +229,8 @@ def _has_model(spec: DetectorSpec) -> bool:
 
 
 def _found_inline(detector: Detector, texts: Sequence[str]) -> list[list[Match]]:
+    if len(texts) > 1 and _is_quiet(detector, texts):
+        return []
     noting = Noting(detector)
     found = [noting.find(text) for text in texts]
     for text, matches in zip(texts, found, strict=True):

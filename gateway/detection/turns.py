@@ -97,13 +97,13 @@ class Threads:
         self._pool = ThreadPoolExecutor(MOST_THREADS, "search")
         self._turns = Turns()
         self._closed = False
-        sys.setswitchinterval(SWITCH_S)
 
     async def run(self, work: Callable[[], T], effort: Effort) -> T:
         """``work``, which calls ``effort`` now and then. Who gives up waits until it has ended. Raises
         ``DetectorFailed`` after ``close``."""
         if self._closed:
             raise DetectorFailed("the search for personal data was ended")
+        sys.setswitchinterval(SWITCH_S)
         future = asyncio.wrap_future(self._pool.submit(partial(effort.work, self._turns, work)))
         try:
             await asyncio.wait([future])

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 LONG_NUMBER = 10**6
-_USUAL = frozenset({"", "user", "assistant", "system", "tool", "developer", "function", "text"})
+USUAL = frozenset(
+    """
+    assistant auto chat.completion chat.completion.chunk default developer embedding function json_object
+    length list none stop system text text_completion tool tool_calls user
+    """.split()
+) | {""}
+"""Names that need no closer look."""
+USUAL_COUNTS = frozenset(
+    """
+    accepted_prediction_tokens audio_tokens cached_tokens completion_tokens completion_tokens_details
+    prompt_tokens prompt_tokens_details reasoning_tokens rejected_prediction_tokens total_tokens
+    """.split()
+)
+"""Names of numbers that need none either."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,127}")
 _ENCODED = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
 _NUMBERS = frozenset({int, float})
@@ -50,7 +63,7 @@ class Keep:
         """For a value that is no list and no object."""
         kind = type(value)
         if kind is str:
-            if value in _USUAL or _NAME.fullmatch(value) is not None:
+            if value in USUAL or _NAME.fullmatch(value) is not None:
                 return True
             return self.encoded and _ENCODED.fullmatch(value) is not None
         if kind is list:

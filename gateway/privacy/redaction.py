@@ -56,6 +56,9 @@ class Redaction:
         """What the ledger holds of it: ``input``, ``output`` and ``skipped`` (counts by name), ``blocked``
         (an entity) and ``failed`` (directions that passed unsearched), each only where there is something;
         None if nowhere."""
+        found = self.found_in or self.found_out or self.skipped or self.skipped_out or self.blocked
+        if not found and not self.passed_unsearched:
+            return None
         failed = ["input"] * self.failed_in + ["output"] * self.failed_out
         parts = {
             "input": self.found_in,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from gateway.privacy.interface import Blocked, DetectorFailed, Match, no_counts
 from gateway.privacy.json_text import JsonText
-from gateway.privacy.kept import Keep, digits, long_number, only_ids
+from gateway.privacy.kept import USUAL, USUAL_COUNTS, Keep, digits, long_number, only_ids
 from gateway.privacy.placeholders import AnswerPlaceholders, Placeholders, substitute
 from gateway.privacy.restoring import restored_json
 from gateway.privacy.slots import (
@@ -51,8 +51,10 @@ class Texts:
             if rule is None:
                 self.name(value, name)
                 self._text(value, name, held)
-            elif type(rule) is not Keep or not rule.holds(held):
+            elif type(rule) is not Keep:
                 self.by_rule(value, name, held, rule)
+            elif held is not None and (type(held) is not str or held not in USUAL):
+                self._kept(value, name, held, rule)
 
     def name(self, holder: dict[str, Any], name: str) -> None:
         """Of a field that no table has. A plain word is left: the API may know it."""
@@ -88,7 +90,7 @@ class Texts:
                 self._kept(value, position, item, rule)
         elif type(value) is dict and rule.numbers:
             for name, held in value.items():
-                if not _NUMBERED.fullmatch(name):
+                if name not in USUAL_COUNTS and not _NUMBERED.fullmatch(name):
                     self.slots.append(Slot(value, name, name, is_name=True))
                 self._kept(value, name, held, rule)
         else:

@@ -1,8 +1,9 @@
 """What redaction adds to a real gateway that finds nothing: CPU of a request and of a streamed chunk, and
 time to the first content.
 
-``python -m tests.bench.redaction_cost [ROUNDS]``: two gateways one after the other in interleaved rounds,
-each alone on a core; about 15 s a round, three by default. Medians.
+``python -m tests.bench.redaction_cost [ROUNDS]``: gateways without redaction, with it for requests, and for
+answers too, one after the other in interleaved rounds, each alone on a core; about 10 s a round, three by
+default. Medians.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ from .wire import Target, read_answer
 REQUESTS = 3000
 STREAMS = 40
 FIRST = 60
+
+
+class OfRequests(WithRedaction):
+    """Answers are not searched."""
+
+    name = "gateway-redaction-of-requests"
+    direction = "input"
 
 
 @dataclass
@@ -96,7 +104,7 @@ def _first_us(target: Target, asked: bytes) -> float:
 
 
 def rounds(count: int) -> Iterator[tuple[str, Costs]]:
-    peers: list[Peer] = [Gateway(), WithRedaction()]
+    peers: list[Peer] = [Gateway(), OfRequests(), WithRedaction()]
     costs = {peer.name: Costs() for peer in peers}
     cores = Cores.choose()
     for number in range(count):
@@ -112,15 +120,16 @@ def rounds(count: int) -> Iterator[tuple[str, Costs]]:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    off, on = (costs for _, costs in rounds(count))
-    print(f"{'':36} {'off':>9} {'on':>9} {'added':>9}")
+    off, requests, both = (costs for _, costs in rounds(count))
+    print(f"{'':36} {'off':>9} {'requests':>9} {'added':>9} {'both':>9} {'added':>9}")
     for title, name in (
         ("CPU of a request, 1 KB clean, µs", "request_us"),
         ("CPU of a streamed chunk, µs", "chunk_us"),
         ("until the first content, µs", "first_us"),
     ):
-        without, having = median(getattr(off, name)), median(getattr(on, name))
-        print(f"{title:36} {without:9.1f} {having:9.1f} {having - without:9.1f}")
+        least, some, most = (median(getattr(costs, name)) for costs in (off, requests, both))
+        cells = (least, some, some - least, most, most - least)
+        print(f"{title:36} " + " ".join(f"{cell:9.1f}" for cell in cells))
 
 
 if __name__ == "__main__":

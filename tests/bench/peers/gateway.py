@@ -18,7 +18,7 @@ _LIMITS = {
     "limits": {"rpm": 10**9, "tpm": 10**12, "concurrency": 10**6},
     "budget": {"usd": 10**6},
 }
-_REDACTION = {"redaction": {"mode": "mask", "restore": True, "direction": "both"}}
+_REDACTION = {"mode": "mask", "restore": True}
 
 
 class Gateway:
@@ -79,9 +79,11 @@ class WithRedaction(Gateway):
     name = "gateway-redaction"
     title = "… with redaction"
     note = "the same with requests and answers searched for personal data by `fast`, and none found"
+    direction = "both"
 
     def launch(self, folder: Path, upstream: int, port: int) -> Launch | None:
-        return _launch(_settings(folder, upstream, _REDACTION), folder)
+        redaction = {**_REDACTION, "direction": self.direction}
+        return _launch(_settings(folder, upstream, {"redaction": redaction}), folder)
 
 
 def _launch(settings: dict[str, object], folder: Path, beside: Sequence[Sequence[str]] = ()) -> Launch:
