@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -25,6 +26,9 @@ T = TypeVar("T")
 Keep = Callable[[Callable[[], Coroutine[Any, Any, None]], str], asyncio.Task[None]]
 
 KIB = 1024
+SWITCH_S = 0.001
+"""How long a thread may keep the interpreter from the loop, a fifth of what is usual: RE2 gives it up at
+every call."""
 READY_S = 10.0
 """How long whoever starts is kept waiting for children."""
 QUIET_CHARS = 256 * KIB
@@ -64,6 +68,8 @@ class Detection:
         self.prepare(wanted)
         kept = dict.fromkeys((*wanted, *self._wanted))
         self._detectors = {spec: self._detectors[spec] for spec in kept}
+        if wanted:
+            sys.setswitchinterval(SWITCH_S)
         changed = set(wanted) != set(self._wanted)
         self._wanted = wanted
         if self._running and changed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections import deque
@@ -19,8 +18,6 @@ T = TypeVar("T")
 MOST_THREADS = 32
 TURN_S = 0.02
 """How long one works while others wait."""
-SWITCH_S = 0.001
-"""How long the loop waits for the interpreter when such work has it: several times for one answer."""
 
 
 class Effort:
@@ -103,7 +100,6 @@ class Threads:
         ``DetectorFailed`` after ``close``."""
         if self._closed:
             raise DetectorFailed("the search for personal data was ended")
-        sys.setswitchinterval(SWITCH_S)
         future = asyncio.wrap_future(self._pool.submit(partial(effort.work, self._turns, work)))
         try:
             await asyncio.wait([future])
