@@ -26,7 +26,7 @@ local function verdict(decision, index, wait)
     if limit <= 0 then
       remaining = 0
     elseif debt > SLACK then
-      local room = MINUTE + SLACK - debt
+      local room = MINUTE + FIT - debt
       remaining = room > 0 and math.min(limit, math.floor(room / (MINUTE / limit))) or 0
       reset = math.ceil(debt - SLACK)
     end
@@ -58,10 +58,10 @@ for i = 1, rates do
   elseif cost > 0 then
     excess = math.max(tat - now_tat, 0) + cost * (MINUTE / limit) - MINUTE
   end
-  if excess > SLACK and excess > worst then worst, refused = excess, i - 1 end
+  if excess > FIT and excess > worst then worst, refused = excess, i - 1 end
   charged[rate] = moved(tat, limit, cost)
 end
-if refused >= 0 then return verdict(RATE, refused, worst == math.huge and 0 or math.ceil(worst - SLACK)) end
+if refused >= 0 then return verdict(RATE, refused, worst == math.huge and 0 or math.ceil(worst - FIT)) end
 
 local held, taken_slots = {}, {}
 for i = 1, slots do

@@ -1,6 +1,6 @@
 -- Before every other script. Times are microseconds, ``now`` since the epoch, ``tat`` since 2025.
 -- Amounts of money are decimal strings, never negative: Lua's numbers lose digits past 2^53.
-local MINUTE, SLACK, ORIGIN_S = 60000000, 0.5, 1735689600
+local MINUTE, SLACK, FIT, ORIGIN_S = 60000000, 0.5, 2, 1735689600
 local HOURS_S, FUND_KEEP_S, SWEPT_KEEP_S = 86400, 40 * 86400, 400 * 86400
 
 local clock = redis.call('TIME')
